@@ -1,0 +1,223 @@
+//! Schemas describe data; they are immutable and shared.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use bytestring::ByteString;
+
+use crate::value::Value;
+
+/// A shared schema.
+pub type SchemaRef = Arc<Schema>;
+
+/// The physical type (Java: `Schema.Type`).
+#[derive(Debug, Clone, PartialEq)]
+pub enum SchemaType {
+    /// 8-bit signed integer.
+    Int8,
+    /// 16-bit signed integer.
+    Int16,
+    /// 32-bit signed integer.
+    Int32,
+    /// 64-bit signed integer.
+    Int64,
+    /// 32-bit IEEE 754.
+    Float32,
+    /// 64-bit IEEE 754.
+    Float64,
+    /// true or false.
+    Boolean,
+    /// UTF-8 text.
+    String,
+    /// Bytes.
+    Bytes,
+    /// Elements of one schema.
+    Array(SchemaRef),
+    /// Keys of one schema and values of another.
+    Map(SchemaRef, SchemaRef),
+    /// Named fields.
+    Struct(Vec<Field>),
+}
+
+/// A named part of a struct.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Field {
+    /// Its name.
+    pub name: ByteString,
+    /// What it holds.
+    pub schema: SchemaRef,
+}
+
+/// Describes data. Built with [`SchemaBuilder`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schema {
+    pub(crate) schema_type: SchemaType,
+    pub(crate) optional: bool,
+    pub(crate) default: Option<Value>,
+    pub(crate) name: Option<ByteString>,
+    pub(crate) version: Option<i32>,
+    pub(crate) doc: Option<ByteString>,
+    pub(crate) parameters: BTreeMap<String, String>,
+}
+
+/// Schema names of the logical types, as Java has them.
+pub mod logical {
+    /// Decimal over BYTES; the scale stands in the parameter [`SCALE`].
+    pub const DECIMAL: &str = "org.apache.kafka.connect.data.Decimal";
+    /// Date over INT32.
+    pub const DATE: &str = "org.apache.kafka.connect.data.Date";
+    /// Time over INT32.
+    pub const TIME: &str = "org.apache.kafka.connect.data.Time";
+    /// Timestamp over INT64.
+    pub const TIMESTAMP: &str = "org.apache.kafka.connect.data.Timestamp";
+    /// Parameter of a Decimal schema: how many digits stand behind the point.
+    pub const SCALE: &str = "scale";
+}
+
+macro_rules! constants {
+    ($($name:ident $optional_name:ident $variant:ident),* $(,)?) => {
+        $(
+            #[doc = concat!("A required ", stringify!($variant), ".")]
+            pub static $name: LazyLock<SchemaRef> = LazyLock::new(|| SchemaBuilder::new(SchemaType::$variant).build());
+            #[doc = concat!("An optional ", stringify!($variant), ".")]
+            pub static $optional_name: LazyLock<SchemaRef> =
+                LazyLock::new(|| SchemaBuilder::new(SchemaType::$variant).optional().build());
+        )*
+    };
+}
+
+constants! {
+    INT8 OPTIONAL_INT8 Int8,
+    INT16 OPTIONAL_INT16 Int16,
+    INT32 OPTIONAL_INT32 Int32,
+    INT64 OPTIONAL_INT64 Int64,
+    FLOAT32 OPTIONAL_FLOAT32 Float32,
+    FLOAT64 OPTIONAL_FLOAT64 Float64,
+    BOOLEAN OPTIONAL_BOOLEAN Boolean,
+    STRING OPTIONAL_STRING String,
+    BYTES OPTIONAL_BYTES Bytes,
+}
+
+impl Schema {
+    /// The physical type.
+    pub fn schema_type(&self) -> &SchemaType {
+        &self.schema_type
+    }
+
+    /// Whether a null is allowed.
+    pub fn is_optional(&self) -> bool {
+        self.optional
+    }
+
+    /// The value that stands for an absent one.
+    pub fn default_value(&self) -> Option<&Value> {
+        self.default.as_ref()
+    }
+
+    /// The name; logical types are known by it.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The version.
+    pub fn version(&self) -> Option<i32> {
+        self.version
+    }
+
+    /// The documentation.
+    pub fn doc(&self) -> Option<&str> {
+        self.doc.as_deref()
+    }
+
+    /// Free settings, sorted by name.
+    pub fn parameters(&self) -> &BTreeMap<String, String> {
+        &self.parameters
+    }
+
+    /// The fields of a struct; none for other types.
+    pub fn fields(&self) -> &[Field] {
+        match &self.schema_type {
+            SchemaType::Struct(fields) => fields,
+            _ => &[],
+        }
+    }
+
+    /// A field of a struct and its index.
+    pub fn field(&self, name: &str) -> Option<(usize, &Field)> {
+        self.fields().iter().enumerate().find(|(_, field)| &*field.name == name)
+    }
+}
+
+/// Builds a schema (Java: `SchemaBuilder`).
+#[derive(Debug, Clone)]
+pub struct SchemaBuilder(Schema);
+
+impl SchemaBuilder {
+    /// A required schema of this type.
+    pub fn new(schema_type: SchemaType) -> Self {
+        SchemaBuilder(Schema {
+            schema_type,
+            optional: false,
+            default: None,
+            name: None,
+            version: None,
+            doc: None,
+            parameters: BTreeMap::new(),
+        })
+    }
+
+    /// A struct; add fields with [`SchemaBuilder::field`].
+    pub fn new_struct() -> Self {
+        Self::new(SchemaType::Struct(Vec::new()))
+    }
+
+    /// Allows null.
+    pub fn optional(mut self) -> Self {
+        self.0.optional = true;
+        self
+    }
+
+    /// The value that stands for an absent one.
+    pub fn default_value(mut self, value: impl Into<Value>) -> Self {
+        self.0.default = Some(value.into());
+        self
+    }
+
+    /// Names the schema.
+    pub fn name(mut self, name: impl Into<ByteString>) -> Self {
+        self.0.name = Some(name.into());
+        self
+    }
+
+    /// Sets the version.
+    pub fn version(mut self, version: i32) -> Self {
+        self.0.version = Some(version);
+        self
+    }
+
+    /// Documents the schema.
+    pub fn doc(mut self, doc: impl Into<ByteString>) -> Self {
+        self.0.doc = Some(doc.into());
+        self
+    }
+
+    /// Sets a free setting.
+    pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.0.parameters.insert(name.into(), value.into());
+        self
+    }
+
+    /// Adds a field to a struct. Panics for another type: a mistake of the programmer.
+    pub fn field(mut self, name: impl Into<ByteString>, schema: SchemaRef) -> Self {
+        match &mut self.0.schema_type {
+            SchemaType::Struct(fields) => fields.push(Field { name: name.into(), schema }),
+            other => panic!("{other:?} has no fields"),
+        }
+        self
+    }
+
+    /// The finished schema.
+    pub fn build(self) -> SchemaRef {
+        Arc::new(self.0)
+    }
+}

@@ -1,0 +1,13 @@
+//! Kafka Connect without a JVM and without group coordination. One line for each room; ARCHITECTURE.md draws them.
+
+pub mod actors;
+pub mod backend;
+pub mod cluster;
+pub mod config;
+pub mod connectors;
+pub mod converters;
+pub mod pipeline;
+pub mod plugins;
+pub mod rest;
+pub mod storage;
+pub mod transforms;

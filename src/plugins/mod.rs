@@ -1,0 +1,5 @@
+//! Which plug-ins there are.
+
+mod registry;
+
+pub use registry::{Plugin, PluginKind, Registry};
