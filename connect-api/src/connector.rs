@@ -7,7 +7,8 @@ use async_trait::async_trait;
 
 use crate::config_def::{ConfigDef, ConfigValue};
 use crate::errors::{ConnectError, Result};
-use crate::offsets::OffsetStorageReader;
+use crate::offsets::{OffsetStorageReader, SourceOffset, SourcePartition};
+use crate::record::TopicPartition;
 
 /// A configuration as the user wrote it: every value is text, and is trimmed and parsed by [`ConfigDef`].
 pub type Props = BTreeMap<String, String>;
@@ -82,8 +83,49 @@ pub trait Connector: Send {
     async fn stop(&mut self) -> Result<()>;
 }
 
+/// Whether a source connector can deliver each record exactly once (Java: `ExactlyOnceSupport`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExactlyOnceSupport {
+    /// Its offsets say where it really read: with `exactly.once.support` required it may run.
+    Supported,
+    /// Not with this configuration.
+    Unsupported,
+    /// It does not say; `required` is then refused, as in Java.
+    Unknown,
+}
+
+/// One source partition and the offset that a user wants for it; `None` removes it.
+pub type SourceOffsetChange = (Option<SourcePartition>, Option<SourceOffset>);
+
 /// A connector whose tasks read from elsewhere.
-pub trait SourceConnector: Connector {}
+#[async_trait]
+pub trait SourceConnector: Connector {
+    /// Whether each record is delivered exactly once with this configuration. Asked before `start`.
+    fn exactly_once_support(&self, _props: &Props) -> ExactlyOnceSupport {
+        ExactlyOnceSupport::Unknown
+    }
+
+    /// Whether the tasks can say where transactions end (`transaction.boundary=connector`). Asked before `start`.
+    fn can_define_transaction_boundaries(&self, _props: &Props) -> bool {
+        false
+    }
+
+    /// A user changes offsets while the connector is stopped; it is not started for this call. An error refuses the
+    /// change. False says that the connector did not look at it; the change is then written all the same.
+    async fn alter_offsets(&mut self, _props: &Props, _offsets: &[SourceOffsetChange]) -> Result<bool> {
+        Ok(false)
+    }
+}
 
 /// A connector whose tasks write to elsewhere.
-pub trait SinkConnector: Connector {}
+#[async_trait]
+pub trait SinkConnector: Connector {
+    /// The same as [`SourceConnector::alter_offsets`] for the offsets of the consumer group.
+    async fn alter_offsets(
+        &mut self,
+        _props: &Props,
+        _offsets: &BTreeMap<TopicPartition, Option<i64>>,
+    ) -> Result<bool> {
+        Ok(false)
+    }
+}

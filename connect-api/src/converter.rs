@@ -10,6 +10,7 @@ use crate::schema::Schema;
 use crate::value::Value;
 
 /// Between keys or values and bytes. A converter belongs to one task and is used by it alone.
+#[expect(clippy::wrong_self_convention, reason = "the names are Kafka Connect's")]
 pub trait Converter: Send {
     /// The settings of this converter.
     fn config(&self) -> ConfigDef;
@@ -35,6 +36,7 @@ pub trait Converter: Send {
 pub type RawHeader = (bytestring::ByteString, Option<Bytes>);
 
 /// Between header values and bytes.
+#[expect(clippy::wrong_self_convention, reason = "the names are Kafka Connect's")]
 pub trait HeaderConverter: Send {
     /// The settings of this converter.
     fn config(&self) -> ConfigDef;

@@ -30,7 +30,13 @@ impl FieldMap {
     pub fn insert(&mut self, name: ByteString, value: Value) {
         match self.0.iter_mut().find(|(existing, _)| *existing == name) {
             Some((_, old)) => *old = value,
-            None => self.0.push((name, value)),
+            None => {
+                // Most maps have one field, and there is one for each record: no room for four as `push` makes.
+                if self.0.is_empty() {
+                    self.0.reserve_exact(1);
+                }
+                self.0.push((name, value));
+            }
         }
     }
 

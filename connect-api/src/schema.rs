@@ -1,17 +1,26 @@
 //! Schemas describe data; they are immutable and shared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
 use bytestring::ByteString;
 
+use crate::errors::{ConnectError, Result};
 use crate::value::Value;
+
+pub mod logical;
+#[cfg(test)]
+mod tests;
+mod validation;
+pub(crate) use validation::within;
+
+pub use logical::Logical;
 
 /// A shared schema.
 pub type SchemaRef = Arc<Schema>;
 
 /// The physical type (Java: `Schema.Type`).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SchemaType {
     /// 8-bit signed integer.
     Int8,
@@ -40,7 +49,7 @@ pub enum SchemaType {
 }
 
 /// A named part of a struct.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
     /// Its name.
     pub name: ByteString,
@@ -49,29 +58,20 @@ pub struct Field {
 }
 
 /// Describes data. Built with [`SchemaBuilder`].
-#[derive(Debug, Clone, PartialEq)]
+///
+/// Comparing two references to one and the same schema costs nothing; keep a schema and clone its reference instead of
+/// building it anew for each record.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schema {
     pub(crate) schema_type: SchemaType,
     pub(crate) optional: bool,
     pub(crate) default: Option<Value>,
     pub(crate) name: Option<ByteString>,
+    /// Follows from the name.
+    pub(crate) logical: Option<Logical>,
     pub(crate) version: Option<i32>,
     pub(crate) doc: Option<ByteString>,
     pub(crate) parameters: BTreeMap<String, String>,
-}
-
-/// Schema names of the logical types, as Java has them.
-pub mod logical {
-    /// Decimal over BYTES; the scale stands in the parameter [`SCALE`].
-    pub const DECIMAL: &str = "org.apache.kafka.connect.data.Decimal";
-    /// Date over INT32.
-    pub const DATE: &str = "org.apache.kafka.connect.data.Date";
-    /// Time over INT32.
-    pub const TIME: &str = "org.apache.kafka.connect.data.Time";
-    /// Timestamp over INT64.
-    pub const TIMESTAMP: &str = "org.apache.kafka.connect.data.Timestamp";
-    /// Parameter of a Decimal schema: how many digits stand behind the point.
-    pub const SCALE: &str = "scale";
 }
 
 macro_rules! constants {
@@ -98,6 +98,26 @@ constants! {
     BYTES OPTIONAL_BYTES Bytes,
 }
 
+impl SchemaType {
+    /// The name that Java gives it, in capitals.
+    pub fn name(&self) -> &'static str {
+        match self {
+            SchemaType::Int8 => "INT8",
+            SchemaType::Int16 => "INT16",
+            SchemaType::Int32 => "INT32",
+            SchemaType::Int64 => "INT64",
+            SchemaType::Float32 => "FLOAT32",
+            SchemaType::Float64 => "FLOAT64",
+            SchemaType::Boolean => "BOOLEAN",
+            SchemaType::String => "STRING",
+            SchemaType::Bytes => "BYTES",
+            SchemaType::Array(_) => "ARRAY",
+            SchemaType::Map(..) => "MAP",
+            SchemaType::Struct(_) => "STRUCT",
+        }
+    }
+}
+
 impl Schema {
     /// The physical type.
     pub fn schema_type(&self) -> &SchemaType {
@@ -117,6 +137,11 @@ impl Schema {
     /// The name; logical types are known by it.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// The logical type. As in Java, the name alone decides, whatever the physical type.
+    pub fn logical(&self) -> Option<Logical> {
+        self.logical
     }
 
     /// The version.
@@ -160,10 +185,26 @@ impl SchemaBuilder {
             optional: false,
             default: None,
             name: None,
+            logical: None,
             version: None,
             doc: None,
             parameters: BTreeMap::new(),
         })
+    }
+
+    /// The type, name, version, documentation and parameters of another schema, required and without default.
+    pub fn like(schema: &Schema) -> Self {
+        SchemaBuilder(Schema { optional: false, default: None, ..schema.clone() })
+    }
+
+    /// A list.
+    pub fn array(elements: SchemaRef) -> Self {
+        Self::new(SchemaType::Array(elements))
+    }
+
+    /// A map.
+    pub fn map(keys: SchemaRef, values: SchemaRef) -> Self {
+        Self::new(SchemaType::Map(keys, values))
     }
 
     /// A struct; add fields with [`SchemaBuilder::field`].
@@ -185,7 +226,9 @@ impl SchemaBuilder {
 
     /// Names the schema.
     pub fn name(mut self, name: impl Into<ByteString>) -> Self {
-        self.0.name = Some(name.into());
+        let name = name.into();
+        self.0.logical = Logical::of_name(&name);
+        self.0.name = Some(name);
         self
     }
 
@@ -216,8 +259,32 @@ impl SchemaBuilder {
         self
     }
 
-    /// The finished schema.
+    /// The finished schema. Panics where [`SchemaBuilder::try_build`] returns an error; use that one when names or defaults
+    /// come from data.
     pub fn build(self) -> SchemaRef {
-        Arc::new(self.0)
+        match self.try_build() {
+            Ok(schema) => schema,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The finished schema; an error of kind Data when a field has no name or the name of another one, or when the
+    /// default does not fit.
+    pub fn try_build(self) -> Result<SchemaRef> {
+        let mut names = HashSet::new();
+        for field in self.0.fields() {
+            if field.name.is_empty() {
+                return Err(ConnectError::data("a field of a struct needs a name"));
+            }
+            if !names.insert(&field.name) {
+                return Err(ConnectError::data(format!("the struct has two fields named {}", field.name)));
+            }
+        }
+        if let Some(default) = &self.0.default {
+            self.0
+                .validate(default)
+                .map_err(|error| ConnectError::data(format!("the default does not fit: {error}")))?;
+        }
+        Ok(Arc::new(self.0))
     }
 }

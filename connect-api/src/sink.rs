@@ -86,6 +86,11 @@ impl SinkTaskContext {
         std::mem::take(&mut self.lock().requests)
     }
 
+    /// For the runtime: the wait before the next attempt, if one was asked for. Everything else that was asked for stays.
+    pub fn take_timeout(&self) -> Option<Duration> {
+        self.lock().requests.timeout.take()
+    }
+
     /// For the runtime: the partitions that this task reads from now on.
     pub fn set_assignment(&self, assignment: Vec<TopicPartition>) {
         self.lock().assignment = assignment;
