@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod config;
 pub mod connectors;
 pub mod converters;
+pub mod json;
 pub mod pipeline;
 pub mod plugins;
 pub mod rest;

@@ -1,1 +1,11 @@
-//! (empty)
+//! Configurations as typed values: the worker's file, what all connectors share, what a Kafka client takes. Nobody else reads
+//! files or the environment.
+
+pub mod client_settings;
+pub mod connector;
+pub mod properties;
+pub mod worker;
+
+pub use client_settings::{ClientKind, ClientSettings};
+pub use connector::{ConfigInfo, ConfigInfos, ConnectorKind, validate_connector};
+pub use worker::WorkerConfig;

@@ -2,4 +2,4 @@
 
 mod registry;
 
-pub use registry::{Plugin, PluginKind, Registry};
+pub use registry::{LookupError, Plugin, PluginKind, Registry, VERSION};

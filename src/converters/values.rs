@@ -1,0 +1,660 @@
+//! Texts to data whose type is guessed, and back, as Java's `Values.parseString` and `Values.convertToString` do it in time
+//! zone UTC.
+//!
+//! Java can say "an array whose elements have no common schema"; a schema here cannot. Data with such an array or
+//! map in it has no schema at all.
+
+use std::sync::{Arc, LazyLock};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use connect_api::schema::{self, logical};
+use connect_api::{ConnectError, Decimal, Result, Schema, SchemaAndValue, SchemaBuilder, SchemaRef, SchemaType, Value};
+use num_bigint::BigInt;
+
+use super::java_text::{civil_date, days_from_civil};
+use super::json_reader::last_of_each_key;
+use crate::json::number::{decimal_text, double_text, float_text, parse_decimal};
+
+/// Arrays and maps nested deeper than this are texts. (Java has no bound and loses its stack.)
+const MAX_DEPTH: usize = 500;
+/// Longer tokens are no numbers: reading many digits takes quadratic time. (Java has no bound.)
+const MAX_NUMBER_CHARACTERS: usize = 10_000;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+static DATE: LazyLock<SchemaRef> = LazyLock::new(|| logical_schema(SchemaType::Int32, logical::DATE).build());
+static TIME: LazyLock<SchemaRef> = LazyLock::new(|| logical_schema(SchemaType::Int32, logical::TIME).build());
+static TIMESTAMP: LazyLock<SchemaRef> = LazyLock::new(|| logical_schema(SchemaType::Int64, logical::TIMESTAMP).build());
+
+fn logical_schema(schema_type: SchemaType, name: &'static str) -> SchemaBuilder {
+    SchemaBuilder::new(schema_type).name(name).version(1)
+}
+
+/// What is known of the schema of a parsed value.
+#[derive(Debug, Clone)]
+enum Inferred {
+    Known(SchemaRef),
+    /// An array without a schema for its elements, or with one that has the same flaw.
+    OpenArray,
+    /// A map without schemas for its keys or values, or with ones that have the same flaw.
+    OpenMap,
+}
+
+/// Schema and value, or nothing for a null.
+type Parsed = Option<(Inferred, Value)>;
+
+/// The text is no array or map; it is tried as something else then.
+#[derive(Debug)]
+struct NotThis;
+
+/// The data that a text stands for; what looks like nothing else is the text itself.
+pub fn parse_string(text: &str) -> SchemaAndValue {
+    let string = || SchemaAndValue::new(LazyLock::force(&schema::STRING).clone(), text);
+    if text.is_empty() {
+        return string();
+    }
+    match (Parser { tokens: Tokens::new(text), depth: 0 }).parse(false) {
+        Ok(None) => SchemaAndValue::NULL,
+        Ok(Some((Inferred::Known(schema), value))) => SchemaAndValue { schema: Some(schema), value },
+        Ok(Some((_, value))) => SchemaAndValue { schema: None, value },
+        Err(NotThis) => string(),
+    }
+}
+
+/// Tokens are delimiters, and what stands between them; a backslash takes a delimiter its meaning.
+struct Tokens<'a> {
+    text: &'a str,
+    at: usize,
+    next: Option<&'a str>,
+    previous: Option<&'a str>,
+}
+
+impl<'a> Tokens<'a> {
+    fn new(text: &'a str) -> Self {
+        Tokens { text, at: 0, next: None, previous: None }
+    }
+
+    fn mark(&self) -> usize {
+        self.at - self.next.map_or(0, str::len)
+    }
+
+    fn rewind(&mut self, to: usize) {
+        self.at = to;
+        self.next = None;
+        self.previous = None;
+    }
+
+    fn has_next(&self) -> bool {
+        self.next.is_some() || self.at < self.text.len()
+    }
+
+    fn next(&mut self) -> &'a str {
+        let token = self.next.take().unwrap_or_else(|| self.cut());
+        self.previous = Some(token);
+        token
+    }
+
+    /// The text of the next tokens, or `None` and no step where there are fewer.
+    fn next_of(&mut self, count: usize) -> Option<&'a str> {
+        let start = self.mark();
+        for _ in 0..count {
+            if !self.has_next() {
+                self.rewind(start);
+                return None;
+            }
+            self.next();
+        }
+        Some(&self.text[start..self.at])
+    }
+
+    fn cut(&mut self) -> &'a str {
+        let rest = &self.text[self.at..];
+        let mut escaped = false;
+        let mut end = rest.len();
+        for (index, byte) in rest.bytes().enumerate() {
+            match byte {
+                b'\\' => escaped = !escaped,
+                b':' | b',' | b'{' | b'}' | b'[' | b']' | b'"' if !escaped => {
+                    end = index.max(1);
+                    break;
+                }
+                _ => escaped = false,
+            }
+        }
+        self.at += end;
+        &rest[..end]
+    }
+
+    /// Takes the next token if it is this one, with blanks around and behind blank ones. Blank tokens in front are
+    /// dropped even where it is not.
+    fn take(&mut self, expected: &str) -> bool {
+        if !self.has_next() {
+            return false;
+        }
+        let mut token = self.next.take().unwrap_or_else(|| self.cut());
+        while trim(token).is_empty() && self.at < self.text.len() {
+            token = self.cut();
+        }
+        let found = trim(token) == expected;
+        if !found {
+            self.next = Some(token);
+        }
+        found
+    }
+}
+
+/// Java's `trim`: everything up to the blank goes.
+fn trim(text: &str) -> &str {
+    text.trim_matches(|char| char <= ' ')
+}
+
+struct Parser<'a> {
+    tokens: Tokens<'a>,
+    depth: usize,
+}
+
+impl Parser<'_> {
+    fn parse(&mut self, embedded: bool) -> std::result::Result<Parsed, NotThis> {
+        if !self.tokens.has_next() {
+            return Ok(None);
+        }
+        if embedded && self.tokens.take("\"") {
+            return Ok(Some(self.quoted()));
+        }
+        if self.word(embedded, "null") {
+            return Ok(None);
+        }
+        for (word, flag) in [("true", true), ("false", false)] {
+            if self.word(embedded, word) {
+                return Ok(known(&schema::BOOLEAN, Value::Boolean(flag)));
+            }
+        }
+        let start = self.tokens.mark();
+        self.depth += 1;
+        let container = if self.depth > MAX_DEPTH {
+            Err(NotThis)
+        } else if self.tokens.take("[") {
+            self.array().map(Some)
+        } else if self.tokens.take("{") {
+            self.map().map(Some)
+        } else {
+            Ok(None)
+        };
+        self.depth -= 1;
+        match container {
+            Ok(Some(parsed)) => return Ok(Some(parsed)),
+            Ok(None) => {}
+            Err(NotThis) => self.tokens.rewind(start),
+        }
+        let token = self.tokens.next();
+        match trim(token) {
+            "" => Ok(known(&schema::STRING, Value::text(token))),
+            trimmed => self.literal(embedded, trimmed),
+        }
+    }
+
+    /// A word that means something stands alone, or within an array or map.
+    fn word(&mut self, embedded: bool, word: &str) -> bool {
+        let start = self.tokens.mark();
+        let found = self.tokens.take(word) && (embedded || !self.tokens.has_next());
+        if !found {
+            self.tokens.rewind(start);
+        }
+        found
+    }
+
+    fn literal(&mut self, embedded: bool, token: &str) -> std::result::Result<Parsed, NotThis> {
+        let digit = token.starts_with(|char: char| char.is_ascii_digit());
+        let found = if digit { self.instant(token) } else { None };
+        let found = found.or_else(|| if digit || token.starts_with(['+', '-']) { number(token) } else { None });
+        match found {
+            Some(found) => Ok(Some(found)),
+            None if embedded => Err(NotThis),
+            None => Ok(known(&schema::STRING, Value::text(self.tokens.text))),
+        }
+    }
+
+    /// Colons are delimiters, so a time is five tokens unless they are escaped.
+    fn instant(&mut self, token: &str) -> Option<(Inferred, Value)> {
+        let start = self.tokens.mark();
+        if let Some(rest) = self.tokens.next_of(4)
+            && let Some(found) = instant(&format!("{token}{rest}"))
+        {
+            return Some(found);
+        }
+        self.tokens.rewind(start);
+        instant(token)
+    }
+
+    /// A text behind a quote that was taken. Escapes stay in it.
+    fn quoted(&mut self) -> (Inferred, Value) {
+        let mut content = String::new();
+        while self.tokens.has_next() && !self.tokens.take("\"") {
+            content.push_str(self.tokens.next());
+        }
+        instant(&content)
+            .unwrap_or_else(|| (Inferred::Known(LazyLock::force(&schema::STRING).clone()), Value::text(content)))
+    }
+
+    fn array(&mut self) -> std::result::Result<(Inferred, Value), NotThis> {
+        let mut items = Vec::new();
+        let mut common = Common::default();
+        while self.tokens.has_next() {
+            if self.tokens.take("]") {
+                let Some(schema) = common.schema else { return Ok((Inferred::OpenArray, items.into())) };
+                let items =
+                    items.into_iter().map(|item| schema.convert(item)).collect::<std::result::Result<Vec<_>, _>>()?;
+                let schema = match schema {
+                    Inferred::Known(items) => Inferred::Known(SchemaBuilder::new(SchemaType::Array(items)).build()),
+                    _ => Inferred::OpenArray,
+                };
+                return Ok((schema, items.into()));
+            }
+            if self.tokens.take(",") {
+                return Err(NotThis);
+            }
+            let item = self.parse(true)?;
+            common.merge(item.as_ref());
+            items.push(item.map_or(Value::Null, |(_, value)| value));
+            let behind = self.tokens.mark();
+            if self.tokens.take("]") {
+                self.tokens.rewind(behind);
+            } else if !self.tokens.take(",") {
+                return Err(NotThis);
+            }
+        }
+        Err(NotThis)
+    }
+
+    fn map(&mut self) -> std::result::Result<(Inferred, Value), NotThis> {
+        let mut entries: Vec<(Value, Value)> = Vec::new();
+        let (mut keys, mut values) = (Common::default(), Common::default());
+        while self.tokens.has_next() {
+            if self.tokens.take("}") {
+                return finished_map(last_of_each_key(entries), keys, values);
+            }
+            if self.tokens.take(",") {
+                return Err(NotThis);
+            }
+            let Some(key) = self.parse(true)? else { return Err(NotThis) };
+            if !self.tokens.take(":") {
+                return Err(NotThis);
+            }
+            let value = self.parse(true)?;
+            self.tokens.take(",");
+            keys.merge(Some(&key));
+            values.merge(value.as_ref());
+            entries.push((key.1, value.map_or(Value::Null, |(_, value)| value)));
+        }
+        Err(NotThis)
+    }
+}
+
+fn finished_map(
+    entries: Vec<(Value, Value)>,
+    keys: Common,
+    values: Common,
+) -> std::result::Result<(Inferred, Value), NotThis> {
+    let Some(keys) = keys.schema else { return Ok((Inferred::OpenMap, entries.into())) };
+    let convert = |(key, value)| match &values.schema {
+        Some(schema) => Ok((keys.convert(key)?, schema.convert(value)?)),
+        None => Ok((keys.convert(key)?, value)),
+    };
+    let entries = entries.into_iter().map(convert).collect::<std::result::Result<Vec<_>, NotThis>>()?;
+    // Keys that were different may have become equal.
+    let entries = last_of_each_key(entries);
+    let schema = match (&keys, &values.schema) {
+        (Inferred::Known(keys), Some(Inferred::Known(values))) => {
+            Inferred::Known(SchemaBuilder::new(SchemaType::Map(keys.clone(), values.clone())).build())
+        }
+        _ => Inferred::OpenMap,
+    };
+    Ok((schema, entries.into()))
+}
+
+fn known(schema: &LazyLock<SchemaRef>, value: Value) -> Parsed {
+    Some((Inferred::Known(LazyLock::force(schema).clone()), value))
+}
+
+/// The schema that fits all elements so far.
+#[derive(Default)]
+struct Common {
+    schema: Option<Inferred>,
+    /// Elements that exclude each other were seen.
+    given_up: bool,
+}
+
+impl Common {
+    fn merge(&mut self, element: Option<&(Inferred, Value)>) {
+        let Some((latest, _)) = element.filter(|_| !self.given_up) else { return };
+        self.schema = match self.schema.take() {
+            None => Some(latest.clone()),
+            Some(previous) => previous.merged(latest),
+        };
+        self.given_up = self.schema.is_none();
+    }
+}
+
+impl Inferred {
+    /// The later one of two of a kind, the wider one of two numbers, else none.
+    fn merged(self, latest: &Inferred) -> Option<Inferred> {
+        if self.kind() == latest.kind() {
+            return Some(latest.clone());
+        }
+        let (ours, theirs) = (self.width()?, latest.width()?);
+        Some(if ours > theirs { self } else { latest.clone() })
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Inferred::OpenArray => 10,
+            Inferred::OpenMap => 11,
+            Inferred::Known(schema) => match schema.schema_type() {
+                SchemaType::Int8 => 0,
+                SchemaType::Int16 => 1,
+                SchemaType::Int32 => 2,
+                SchemaType::Int64 => 3,
+                SchemaType::Float32 => 4,
+                SchemaType::Float64 => 5,
+                SchemaType::Boolean => 6,
+                SchemaType::String => 7,
+                SchemaType::Bytes => 8,
+                SchemaType::Struct(_) => 9,
+                SchemaType::Array(_) => 10,
+                SchemaType::Map(..) => 11,
+            },
+        }
+    }
+
+    /// Greater for a type that holds more numbers; dates count as the numbers beneath them.
+    fn width(&self) -> Option<u8> {
+        Some(self.kind()).filter(|kind| *kind <= 5)
+    }
+
+    /// The value as one of the common schema.
+    fn convert(&self, value: Value) -> std::result::Result<Value, NotThis> {
+        let Inferred::Known(schema) = self else { return if value.is_null() { Err(NotThis) } else { Ok(value) } };
+        let is_instant = matches!(value, Value::Date(_) | Value::Time(_) | Value::Timestamp(_));
+        match schema.name() {
+            Some(logical::DATE | logical::TIME | logical::TIMESTAMP) if is_instant => return Ok(value),
+            Some(logical::DATE) => return integer(&value).map(|days| Value::Date(days as i32)),
+            Some(logical::TIME) => {
+                return match i64::from(integer(&value)? as i32) {
+                    millis @ 0..=DAY_MS => Ok(Value::Time(millis as i32)),
+                    _ => Err(NotThis),
+                };
+            }
+            Some(logical::TIMESTAMP) => return integer(&value).map(Value::Timestamp),
+            _ => {}
+        }
+        Ok(match (schema.schema_type(), value) {
+            (_, Value::Null) => return Err(NotThis),
+            (SchemaType::Int8, value) => Value::Int8(integer(&value)? as i8),
+            (SchemaType::Int16, value) => Value::Int16(integer(&value)? as i16),
+            (SchemaType::Int32, value) => Value::Int32(integer(&value)? as i32),
+            (SchemaType::Int64, value) => Value::Int64(integer(&value)?),
+            (SchemaType::Float32, value @ Value::Float32(_)) => value,
+            (SchemaType::Float32, value) => Value::Float32(integer(&value)? as f64 as f32),
+            (SchemaType::Float64, Value::Float32(number)) => Value::Float64(number.into()),
+            (SchemaType::Float64, value @ Value::Float64(_)) => value,
+            (SchemaType::Float64, value) => Value::Float64(integer(&value)? as f64),
+            (_, value) => value,
+        })
+    }
+}
+
+fn integer(value: &Value) -> std::result::Result<i64, NotThis> {
+    value.as_i64().ok_or(NotThis)
+}
+
+/// Whole numbers take the smallest integer type that holds them, others FLOAT32, FLOAT64 or Decimal, whichever is not
+/// infinite.
+fn number(token: &str) -> Option<(Inferred, Value)> {
+    if token.len() > MAX_NUMBER_CHARACTERS {
+        return None;
+    }
+    let decimal = parse_decimal(token)?;
+    if let Some(number) = whole_number(&decimal) {
+        return if let Ok(number) = i8::try_from(number) {
+            known(&schema::INT8, number.into())
+        } else if let Ok(number) = i16::try_from(number) {
+            known(&schema::INT16, number.into())
+        } else if let Ok(number) = i32::try_from(number) {
+            known(&schema::INT32, number.into())
+        } else {
+            known(&schema::INT64, number.into())
+        };
+    }
+    match (token.parse::<f32>(), token.parse::<f64>()) {
+        (Ok(float), _) if float.is_finite() && decimal.scale != 0 => known(&schema::FLOAT32, float.into()),
+        (_, Ok(double)) if double.is_finite() && decimal.scale != 0 => known(&schema::FLOAT64, double.into()),
+        _ => {
+            let schema = logical_schema(SchemaType::Bytes, logical::DECIMAL);
+            let schema = schema.parameter(logical::SCALE, decimal.scale.to_string()).build();
+            Some((Inferred::Known(schema), decimal.into()))
+        }
+    }
+}
+
+/// The number if it has nothing behind the point and fits in 64 bits.
+fn whole_number(decimal: &Decimal) -> Option<i64> {
+    const LONGEST: i64 = 20;
+    let digits = decimal.unscaled.magnitude().to_string();
+    if digits == "0" {
+        return Some(0);
+    }
+    let zeros = digits.len() - digits.trim_end_matches('0').len();
+    let scale = i64::from(decimal.scale);
+    if digits.len() as i64 - scale > LONGEST || scale > zeros as i64 {
+        return None;
+    }
+    let whole = match usize::try_from(scale) {
+        Ok(scale) => &decimal.unscaled / BigInt::from(10).pow(scale as u32),
+        Err(_) => &decimal.unscaled * BigInt::from(10).pow(decimal.scale.unsigned_abs()),
+    };
+    i64::try_from(whole).ok()
+}
+
+/// A date, time or timestamp; which one it may be depends on the length alone.
+fn instant(text: &str) -> Option<(Inferred, Value)> {
+    let text = text.replace("\\:", ":");
+    let mut fields = Fields { rest: &text };
+    match text.encode_utf16().count() {
+        10 => {
+            let days = fields.date()?;
+            known(&DATE, Value::Date(i32::try_from(days).ok()?))
+        }
+        13 => {
+            let millis = fields.time()?;
+            known(&TIME, i32::try_from(millis).map_or(Value::Timestamp(millis), Value::Time))
+        }
+        24 => {
+            let days = fields.date()?;
+            fields.literal("T")?;
+            known(&TIMESTAMP, Value::Timestamp(days * DAY_MS + fields.time()?))
+        }
+        _ => None,
+    }
+}
+
+/// Reads numbers as a lenient `SimpleDateFormat` does: of any length, with blanks in front, and month 13 is January.
+struct Fields<'a> {
+    rest: &'a str,
+}
+
+impl Fields<'_> {
+    fn date(&mut self) -> Option<i64> {
+        let year = self.number()?;
+        self.literal("-")?;
+        let month = self.number()?;
+        self.literal("-")?;
+        Some(days_from_civil(year, month, self.number()?))
+    }
+
+    fn time(&mut self) -> Option<i64> {
+        let hours = self.number()?;
+        self.literal(":")?;
+        let minutes = self.number()?;
+        self.literal(":")?;
+        let seconds = self.number()?;
+        self.literal(".")?;
+        let millis = self.number()?;
+        self.literal("Z")?;
+        Some(((hours * 60 + minutes) * 60 + seconds) * 1000 + millis)
+    }
+
+    /// At most 24 characters were let in; what exceeds 32 bits is no date.
+    fn number(&mut self) -> Option<i64> {
+        let text = self.rest.trim_start_matches([' ', '\t']);
+        let unsigned = text.strip_prefix('-').unwrap_or(text);
+        let digits = unsigned.len() - unsigned.trim_start_matches(|char: char| char.is_ascii_digit()).len();
+        let (number, rest) = text.split_at(text.len() - unsigned.len() + digits);
+        self.rest = rest;
+        number.parse::<i32>().ok().map(i64::from)
+    }
+
+    fn literal(&mut self, literal: &str) -> Option<()> {
+        self.rest = self.rest.strip_prefix(literal)?;
+        Some(())
+    }
+}
+
+/// The text of a value; `None` for null.
+pub fn convert_to_string(value: &Value) -> Result<Option<String>> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let mut out = String::new();
+    append(&mut out, value, false, 0)?;
+    Ok(Some(out))
+}
+
+fn append(out: &mut String, value: &Value, embedded: bool, depth: usize) -> Result<()> {
+    if depth > MAX_DEPTH {
+        return Err(ConnectError::data(format!("the value is nested deeper than {MAX_DEPTH} levels")));
+    }
+    match value {
+        Value::Null => out.push_str("null"),
+        Value::Boolean(flag) => out.push_str(if *flag { "true" } else { "false" }),
+        Value::Int8(number) => out.push_str(&number.to_string()),
+        Value::Int16(number) => out.push_str(&number.to_string()),
+        Value::Int32(number) => out.push_str(&number.to_string()),
+        Value::Int64(number) => out.push_str(&number.to_string()),
+        Value::Float32(number) => out.push_str(&float_text(*number)),
+        Value::Float64(number) => out.push_str(&double_text(*number)),
+        Value::Decimal(number) => out.push_str(&decimal_text(number)),
+        Value::String(text) if embedded => append_quoted(out, text),
+        Value::String(text) => out.push_str(text),
+        Value::Bytes(bytes) if embedded => append_quoted(out, &STANDARD.encode(bytes)),
+        Value::Bytes(bytes) => out.push_str(&STANDARD.encode(bytes)),
+        Value::Array(items) => {
+            append_all(out, ['[', ']'], items.iter(), |out, item| append(out, item, true, depth + 1))?
+        }
+        Value::Map(entries) => append_all(out, ['{', '}'], entries.iter(), |out, (key, value)| {
+            append(out, key, true, depth + 1)?;
+            out.push(':');
+            append(out, value, true, depth + 1)
+        })?,
+        Value::Struct(data) => {
+            let fields = data.schema().fields().iter().zip(data.values());
+            append_all(out, ['{', '}'], fields, |out, (field, value)| {
+                append_quoted(out, &field.name);
+                out.push(':');
+                append(out, or_default(&field.schema, value), true, depth + 1)
+            })?;
+        }
+        Value::Date(days) => append_instant(out, i64::from(*days) * DAY_MS),
+        Value::Time(millis) => append_instant(out, (*millis).into()),
+        Value::Timestamp(millis) => append_instant(out, *millis),
+    }
+    Ok(())
+}
+
+fn or_default<'a>(schema: &'a Arc<Schema>, value: &'a Value) -> &'a Value {
+    if value.is_null() { schema.default_value().unwrap_or(value) } else { value }
+}
+
+fn append_all<T>(
+    out: &mut String,
+    [open, close]: [char; 2],
+    items: impl Iterator<Item = T>,
+    mut append: impl FnMut(&mut String, T) -> Result<()>,
+) -> Result<()> {
+    out.push(open);
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        append(out, item)?;
+    }
+    out.push(close);
+    Ok(())
+}
+
+fn append_quoted(out: &mut String, text: &str) {
+    out.push('"');
+    for char in text.chars() {
+        if matches!(char, '"' | '\\') {
+            out.push('\\');
+        }
+        out.push(char);
+    }
+    out.push('"');
+}
+
+/// Below one day (also before 1970) as a time, whole days as a date, else as a timestamp.
+fn append_instant(out: &mut String, millis: i64) {
+    let (days, of_day) = (millis.div_euclid(DAY_MS), millis.rem_euclid(DAY_MS));
+    let (year, month, day) = civil_date(days);
+    // Java prints the year of the era.
+    let year = if year <= 0 { 1 - year } else { year };
+    let date = format!("{year:04}-{month:02}-{day:02}");
+    let seconds = of_day / 1000;
+    let time = format!("{:02}:{:02}:{:02}.{:03}Z", seconds / 3600, seconds / 60 % 60, seconds % 60, of_day % 1000);
+    if millis < DAY_MS {
+        out.push_str(&time);
+    } else if of_day == 0 {
+        out.push_str(&date);
+    } else {
+        out.push_str(&format!("{date}T{time}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_again() {
+        let values: Vec<Value> = vec![
+            Value::Int8(-3),
+            Value::Float32(1.5),
+            Value::Boolean(true),
+            Value::Date(20_000),
+            Value::Time(1),
+            Value::Timestamp(1_483_425_001_864),
+            vec![Value::text("a"), Value::text("b")].into(),
+            vec![(Value::text("k"), Value::Int16(300))].into(),
+        ];
+        for value in values {
+            assert_eq!(parse_string(&convert_to_string(&value).unwrap().unwrap()).value, value);
+        }
+    }
+
+    #[test]
+    fn neither_depth_nor_length_is_unbounded() {
+        let deep = "[".repeat(100_000);
+        assert_eq!(parse_string(&deep).value, Value::text(deep.as_str()));
+        let long = "1".repeat(1_000_000);
+        assert_eq!(parse_string(&long).value, Value::text(long.as_str()));
+        let value = (0..2000).fold(Value::Int8(1), |value, _| vec![value].into());
+        assert!(convert_to_string(&value).is_err());
+    }
+
+    #[test]
+    fn numbers_with_great_exponents_are_not_written_out() {
+        assert_eq!(parse_string("1e-2147483647").value, Value::Float32(0.0));
+        assert_eq!(parse_string("0e2147483647").value, Value::Int8(0));
+        assert!(matches!(parse_string("1e2147483647").value, Value::Decimal(_)));
+    }
+}
