@@ -2,11 +2,14 @@
 //!
 //! Everything above this room works on the traits alone and does not know which implementation runs. `kafka` is the only
 //! place that names the Kafka client; `memory` keeps everything in the process, with the same order, compaction
-//! and failure rules, for tests and for a quickstart without Kafka. `contract` is one suite that both pass.
+//! and failure rules, for tests and for a quickstart without Kafka. One suite holds both to it: tests/it/backend.rs.
 
+mod inbox;
 pub mod kafka;
 pub mod memory;
+pub mod partitioner;
 mod record;
+mod transaction;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,7 +57,8 @@ pub type Result<T, E = BackendError> = std::result::Result<T, E>;
 #[async_trait]
 pub trait Backend: Send + Sync {
     /// A handle to the writer of these settings. Handles of equal settings share one client; each has its own bound:
-    /// at most `max_bytes` of keys and values queued and not acknowledged.
+    /// at most `max_bytes` of keys, values and headers taken and not acknowledged; a single larger record
+    /// is taken when nothing else is in flight.
     fn writer(&self, settings: &ClientSettings, max_bytes: usize) -> Result<Arc<dyn RecordWriter>>;
 
     /// A writer of its own for a transactional id. Fences every other writer of that id before it returns.
@@ -95,7 +99,8 @@ pub trait RecordWriter: Send + Sync {
     /// records taken before it in the same call are reported by `Ok` and the error comes with the next call.
     fn send(&self, records: &[ProducerRecord]) -> Result<usize>;
 
-    /// Appends the acknowledgements that arrived since the last call to `acks`. Within one partition they come in order.
+    /// Appends the acknowledgements that arrived since the last call to `acks`. Within one partition
+    /// deliveries come in order; failures, purges among them, may not: sort by sequence before sending again.
     fn take_acks(&self, acks: &mut Vec<Ack>);
 
     /// Waits until there may be acknowledgements to take. Cancel safe; one waiter at a time. An
@@ -109,7 +114,8 @@ pub trait RecordWriter: Send + Sync {
     async fn flush(&self, timeout: Duration) -> Result<()>;
 
     /// Removes what is queued and not on the wire. Those records get an ack with [`BackendError::Purged`]. With a
-    /// shared client this purges the records of all its handles.
+    /// shared client this purges the records of all its handles. It takes effect a moment after it returns: what is sent in between may be
+    /// purged as well, and gets that ack.
     fn purge(&self);
 
     /// Closes this handle for good, from any thread: its queued records are purged as far as they are not on the wire and every later
@@ -117,7 +123,8 @@ pub trait RecordWriter: Send + Sync {
     fn revoke(&self);
 }
 
-/// Writes in transactions. One transaction at a time; nothing can be sent outside of one.
+/// Writes in transactions. One transaction at a time; nothing can be sent outside of one. After an error of `send` or `send_offsets`, or a
+/// dropped `send`, only an abort is left.
 #[async_trait]
 pub trait TransactionalWriter: Send + Sync {
     /// Begins a transaction.
@@ -130,10 +137,12 @@ pub trait TransactionalWriter: Send + Sync {
     /// Adds consumer offsets of a group to the transaction.
     async fn send_offsets(&self, group: &str, offsets: &[(TopicPartition, i64)]) -> Result<()>;
 
-    /// Commits. [`BackendError::Fenced`] when another writer took the id over: then nothing was committed.
+    /// Commits. [`BackendError::Fenced`] when another writer took the id over: then nothing was committed. After
+    /// [`BackendError::Retriable`] the same call may be made again. A transaction without records and offsets never reaches the broker:
+    /// its commit succeeds for a fenced writer, too, and proves nothing.
     async fn commit(&self, timeout: Duration) -> Result<()>;
 
-    /// Aborts: purges, and tells the broker.
+    /// Aborts: purges, and tells the broker. Where no transaction is open there is nothing to do.
     async fn abort(&self, timeout: Duration) -> Result<()>;
 }
 

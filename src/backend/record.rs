@@ -22,7 +22,7 @@ pub struct ProducerRecord {
     pub value: Option<Bytes>,
     /// In order; names may repeat.
     pub headers: Vec<Header>,
-    /// Milliseconds since 1970; `None`: now.
+    /// Milliseconds since 1970, not negative; `None`: now. The Kafka client cannot send 0: it becomes 1.
     pub timestamp: Option<i64>,
 }
 

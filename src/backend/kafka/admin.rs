@@ -1,0 +1,131 @@
+//! Topics, groups and their committed offsets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use connect_api::TopicPartition;
+use tokio::time::Instant;
+
+use super::AdminClient;
+use crate::backend::{
+    BackendError, CommittedOffsets, GroupDescription, NewTopic, Result, TopicAdmin, TopicDescription,
+};
+
+/// How long a request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is asked whether a new topic can be seen, or offsets are stable. The brokers send no word of it.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Requests to a cluster.
+pub(super) struct KafkaAdmin {
+    pub client: Arc<AdminClient>,
+}
+
+impl KafkaAdmin {
+    /// Offsets of a group, as soon as no open transaction will change them.
+    async fn stable(
+        &self,
+        group: &str,
+        partitions: Option<&[TopicPartition]>,
+    ) -> Result<Vec<(TopicPartition, Option<i64>)>> {
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        loop {
+            let found = self.client.get()?.list_group_offsets(group, partitions, REQUEST_TIMEOUT).await;
+            let found = found.and_then(|found| {
+                let known = found.into_iter().map(|(partition, offset)| Ok((partition, offset?)));
+                known.collect::<Result<Vec<_>>>()
+            });
+            match found {
+                // The client has a negative offset where there is none.
+                Ok(found) => {
+                    return Ok(found.into_iter().map(|(it, offset)| (it, (offset >= 0).then_some(offset))).collect());
+                }
+                Err(BackendError::Retriable(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl CommittedOffsets for KafkaAdmin {
+    async fn committed(&self, group: &str, partitions: &[TopicPartition]) -> Result<Vec<Option<i64>>> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found: BTreeMap<_, _> = self.stable(group, Some(partitions)).await?.into_iter().collect();
+        Ok(partitions.iter().map(|partition| found.get(partition).copied().flatten()).collect())
+    }
+
+    async fn all(&self, group: &str) -> Result<Vec<(TopicPartition, i64)>> {
+        let found = self.stable(group, None).await?;
+        Ok(found.into_iter().filter_map(|(partition, offset)| Some((partition, offset?))).collect())
+    }
+
+    async fn commit(&self, group: &str, offsets: &[(TopicPartition, i64)]) -> Result<()> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        self.client.get()?.alter_group_offsets(group, offsets, REQUEST_TIMEOUT).await
+    }
+
+    async fn delete(&self, group: &str, partitions: &[TopicPartition]) -> Result<()> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        self.client.get()?.delete_group_offsets(group, partitions, REQUEST_TIMEOUT).await
+    }
+}
+
+#[async_trait]
+impl TopicAdmin for KafkaAdmin {
+    async fn cluster_id(&self) -> Result<String> {
+        self.client.get()?.describe_cluster(REQUEST_TIMEOUT).await
+    }
+
+    async fn describe_topic(&self, name: &str) -> Result<Option<TopicDescription>> {
+        let client = self.client.get()?;
+        let Some(partitions) = client.describe_topic(name, REQUEST_TIMEOUT).await? else { return Ok(None) };
+        let cleanup_policy = match client.topic_config(name, "cleanup.policy", REQUEST_TIMEOUT).await {
+            Ok(policy) => policy,
+            Err(BackendError::Refused(reason)) => {
+                tracing::debug!("the settings of topic {name} cannot be read: {reason}");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Some(TopicDescription { name: name.to_owned(), partitions, cleanup_policy }))
+    }
+
+    async fn list_topics(&self) -> Result<BTreeMap<String, i32>> {
+        self.client.blocking(|client| client.list_topics_blocking(REQUEST_TIMEOUT)).await
+    }
+
+    async fn create_topic(&self, topic: &NewTopic) -> Result<()> {
+        let client = self.client.get()?;
+        client.create_topic(topic, REQUEST_TIMEOUT).await?;
+        // The controller has answered; the brokers hear of it a moment later.
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        while client.describe_topic(&topic.name, REQUEST_TIMEOUT).await?.is_none() {
+            if Instant::now() > deadline {
+                return Err(BackendError::Retriable(format!("topic {} was created and cannot be seen", topic.name)));
+            }
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    async fn delete_topic(&self, name: &str) -> Result<()> {
+        self.client.get()?.delete_topic(name, REQUEST_TIMEOUT).await?;
+        Ok(())
+    }
+
+    async fn describe_group(&self, group: &str) -> Result<Option<GroupDescription>> {
+        let group = group.to_owned();
+        self.client.blocking(move |client| client.describe_group_blocking(&group, REQUEST_TIMEOUT)).await
+    }
+}

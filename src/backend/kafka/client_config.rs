@@ -1,0 +1,148 @@
+//! What always holds for a client, and the defaults that are not librdkafka's: Java's where a user would notice the difference,
+//! bounds of memory elsewhere.
+
+use crate::backend::{ClientSettings, Isolation};
+
+/// Records that a consumer reads ahead over all its partitions, in KiB.
+const READ_AHEAD_KIB: &str = "16384";
+/// Records that a producer holds for all its handles, in KiB: twice Java's `buffer.memory`, since handles share it.
+const WRITE_BUFFER_KIB: &str = "65536";
+/// Java's `delivery.timeout.ms` of source tasks: they wait for a broker as long as it takes.
+const FOREVER_MS: &str = "2147483647";
+/// A group that nobody joins; librdkafka wants a name before it lets a consumer be assigned.
+const NO_GROUP: &str = "connect-node-unused";
+
+/// Java's defaults of both kinds of clients.
+const COMMON_DEFAULTS: [(&str, &str); 5] = [
+    ("client.id", "connect-node"),
+    ("reconnect.backoff.ms", "50"),
+    ("reconnect.backoff.max.ms", "1000"),
+    ("socket.keepalive.enable", "true"),
+    // An idle connection that the broker closes is no news.
+    ("log.connection.close", "false"),
+];
+const COMMON_RULES: [(&str, &str); 1] = [("statistics.interval.ms", "0")];
+
+const PRODUCER_DEFAULTS: [(&str, &str); 5] = [
+    ("linger.ms", "5"),
+    ("batch.num.messages", "100000"),
+    // Handles have their own bounds, in bytes.
+    ("queue.buffering.max.messages", "0"),
+    ("queue.buffering.max.kbytes", WRITE_BUFFER_KIB),
+    ("message.max.bytes", "1048576"),
+];
+const PRODUCER_RULES: [(&str, &str); 3] =
+    [("enable.idempotence", "true"), ("acks", "all"), ("partitioner", "murmur2_random")];
+
+const CONSUMER_DEFAULTS: [(&str, &str); 4] = [
+    ("group.id", NO_GROUP),
+    ("queued.max.messages.kbytes", READ_AHEAD_KIB),
+    // Small records cost several times their size in the client: this many are 10 MB of them, and 10 ms of work.
+    ("queued.min.messages", "20000"),
+    // How long a partition rests when the bound above is reached. librdkafka's second would be felt as a stall.
+    ("fetch.queue.backoff.ms", "10"),
+];
+const CONSUMER_RULES: [(&str, &str); 4] = [
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "error"),
+    ("enable.partition.eof", "true"),
+];
+
+/// Other names of the same setting. Two of them at once would be decided by their order.
+const ALIASES: [(&str, &str); 8] = [
+    ("metadata.broker.list", "bootstrap.servers"),
+    ("request.required.acks", "acks"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+    ("message.send.max.retries", "retries"),
+    ("compression.codec", "compression.type"),
+    ("max.in.flight", "max.in.flight.requests.per.connection"),
+    ("fetch.message.max.bytes", "max.partition.fetch.bytes"),
+];
+
+fn with(settings: &ClientSettings, defaults: &[&[(&str, &str)]], rules: &[&[(&str, &str)]]) -> ClientSettings {
+    let mut all: ClientSettings = defaults.concat().into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    for (name, value) in settings {
+        let name = ALIASES.iter().find(|(alias, _)| alias == name).map_or(name.as_str(), |(_, name)| name);
+        all.insert(name.to_owned(), value.clone());
+    }
+    all.extend(rules.concat().into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())));
+    all
+}
+
+/// Settings of a shared producer.
+pub(super) fn producer(settings: &ClientSettings) -> ClientSettings {
+    let forever = [("message.timeout.ms", FOREVER_MS)];
+    let mut all = with(settings, &[&COMMON_DEFAULTS, &PRODUCER_DEFAULTS, &forever], &[&COMMON_RULES, &PRODUCER_RULES]);
+    all.remove("transactional.id");
+    all
+}
+
+/// Settings of the producer of a transactional id. Its records cannot outlive their transaction, so there is no time-out of their own.
+pub(super) fn transactional(settings: &ClientSettings, transactional_id: &str) -> ClientSettings {
+    let id = [("transactional.id", transactional_id)];
+    let rules: [&[_]; 3] = [&COMMON_RULES, &PRODUCER_RULES, &id];
+    let mut all = with(settings, &[&COMMON_DEFAULTS, &PRODUCER_DEFAULTS], &rules);
+    all.remove("message.timeout.ms");
+    all
+}
+
+/// Settings of a consumer.
+pub(super) fn consumer(settings: &ClientSettings, isolation: Isolation) -> ClientSettings {
+    let level = match isolation {
+        Isolation::ReadCommitted => "read_committed",
+        Isolation::ReadUncommitted => "read_uncommitted",
+    };
+    let level = [("isolation.level", level)];
+    with(settings, &[&COMMON_DEFAULTS, &CONSUMER_DEFAULTS], &[&COMMON_RULES, &CONSUMER_RULES, &level])
+}
+
+/// Settings of the client of admin requests.
+pub(super) fn admin(settings: &ClientSettings) -> ClientSettings {
+    with(settings, &[&COMMON_DEFAULTS], &[&COMMON_RULES])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[(&str, &str)]) -> ClientSettings {
+        pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    }
+
+    #[test]
+    fn rules_win_over_settings_and_settings_over_defaults() {
+        let all = producer(&settings(&[("linger.ms", "0"), ("acks", "1"), ("enable.idempotence", "false")]));
+        assert_eq!(all["linger.ms"], "0");
+        assert_eq!(all["acks"], "all");
+        assert_eq!(all["enable.idempotence"], "true");
+        assert_eq!(all["message.timeout.ms"], FOREVER_MS);
+    }
+
+    #[test]
+    fn an_alias_is_the_setting_itself() {
+        let all = producer(&settings(&[("delivery.timeout.ms", "1000"), ("request.required.acks", "0")]));
+        assert_eq!(all["message.timeout.ms"], "1000");
+        assert_eq!(all["acks"], "all");
+        assert!(!all.contains_key("delivery.timeout.ms") && !all.contains_key("request.required.acks"));
+    }
+
+    #[test]
+    fn a_transactional_producer_has_its_id_and_no_time_out_of_records() {
+        let all = transactional(&settings(&[("message.timeout.ms", "5"), ("transactional.id", "other")]), "mine");
+        assert_eq!(all["transactional.id"], "mine");
+        assert!(!all.contains_key("message.timeout.ms"));
+        assert!(!producer(&settings(&[("transactional.id", "other")])).contains_key("transactional.id"));
+    }
+
+    #[test]
+    fn a_consumer_never_resets_or_commits_by_itself() {
+        let all =
+            consumer(&settings(&[("auto.offset.reset", "earliest"), ("group.id", "g")]), Isolation::ReadCommitted);
+        assert_eq!(all["auto.offset.reset"], "error");
+        assert_eq!(all["enable.auto.commit"], "false");
+        assert_eq!(all["isolation.level"], "read_committed");
+        assert_eq!(all["group.id"], "g");
+    }
+}

@@ -1,0 +1,343 @@
+//! Readers.
+//!
+//! A batch is copied once, into one block that all its keys, values and headers are slices of. So the client's buffers are free at once, and
+//! whoever keeps a record keeps its batch. No thread waits: the client's queue wakes the reading task.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use bytestring::ByteString;
+use connect_api::TopicPartition;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::AdminClient;
+use super::native::{Consumer, Message, Offsets, PartitionList, What};
+use crate::backend::{
+    BackendError, ClientSettings, ConsumerRecord, Header, Isolation, ReadBatch, RecordReader, Result, StartOffset,
+};
+
+/// Messages that one call of the client returns at most, whatever the caller asks for.
+const MAX_MESSAGES: usize = 10_000;
+/// The client's names for places in a log.
+const BEGINNING: i64 = -2;
+const END: i64 = -1;
+
+/// What a reader knows of one of its partitions.
+#[derive(Debug, Clone, Copy)]
+struct Assigned {
+    /// `None` until a start at the beginning or the end is resolved by the first message.
+    position: Option<i64>,
+    paused: bool,
+}
+
+/// A reader.
+pub(super) struct KafkaReader {
+    /// `None` only while it is dropped.
+    consumer: Option<Consumer>,
+    wake: Arc<Notify>,
+    isolation: Isolation,
+    admin: Arc<AdminClient>,
+    assigned: HashMap<TopicPartition, Assigned>,
+    /// An error that came behind records of the same batch.
+    delayed: Option<BackendError>,
+}
+
+impl KafkaReader {
+    pub(super) fn new(settings: &ClientSettings, isolation: Isolation, admin: Arc<AdminClient>) -> Result<KafkaReader> {
+        let mut consumer = Consumer::new(settings)?;
+        let wake = consumer.enable_wake();
+        let assigned = HashMap::new();
+        Ok(KafkaReader { consumer: Some(consumer), wake, isolation, admin, assigned, delayed: None })
+    }
+
+    /// Asks the leaders for offsets; where they are not where they were, finds them and asks once more.
+    async fn ask(&self, partitions: &[TopicPartition], end: Option<Isolation>, timeout: Duration) -> Result<Vec<i64>> {
+        let deadline = Instant::now() + timeout;
+        let left = move || deadline.saturating_duration_since(Instant::now());
+        let client = self.admin.get()?;
+        if let Offsets::Found(offsets) = client.list_offsets(partitions, end, timeout).await? {
+            return Ok(offsets);
+        }
+        self.admin.blocking(move |client| client.list_topics_blocking(left())).await?;
+        match client.list_offsets(partitions, end, left()).await? {
+            Offsets::Found(offsets) => Ok(offsets),
+            Offsets::Stale(error) => Err(error),
+        }
+    }
+
+    fn consumer(&mut self) -> Result<&mut Consumer> {
+        self.consumer.as_mut().ok_or_else(|| BackendError::Fatal("the reader is closed".into()))
+    }
+
+    fn check_assigned<'a>(&self, partitions: impl IntoIterator<Item = &'a TopicPartition>) -> Result<()> {
+        match partitions.into_iter().find(|partition| !self.assigned.contains_key(*partition)) {
+            Some(partition) => Err(BackendError::Refused(format!("{partition} is not assigned to this reader"))),
+            None => Ok(()),
+        }
+    }
+
+    fn set_paused(&mut self, partitions: &[TopicPartition], paused: bool) {
+        for partition in partitions {
+            if let Some(assigned) = self.assigned.get_mut(partition) {
+                assigned.paused = paused;
+            }
+        }
+    }
+
+    /// Takes what is there; whether there was anything at all.
+    fn fill(&mut self, batch: &mut ReadBatch, max: usize) -> Result<bool> {
+        let Some(consumer) = self.consumer.as_mut() else { return Ok(false) };
+        let (assigned, delayed) = (&mut self.assigned, &mut self.delayed);
+        let taken = consumer.take(max, |messages| {
+            if let Err(error) = copy(messages, batch, assigned) {
+                *delayed = Some(error);
+            }
+        });
+        if batch.records.is_empty()
+            && batch.ends.is_empty()
+            && let Some(error) = self.delayed.take()
+        {
+            return Err(error);
+        }
+        Ok(taken > 0)
+    }
+}
+
+fn start_of(start: StartOffset) -> (i64, Option<i64>) {
+    match start {
+        StartOffset::Beginning => (BEGINNING, None),
+        StartOffset::End => (END, None),
+        StartOffset::At(offset) => (offset, Some(offset)),
+    }
+}
+
+fn list_of(partitions: &[(TopicPartition, StartOffset)]) -> Result<PartitionList> {
+    PartitionList::new(partitions.iter().map(|(partition, start)| (partition, start_of(*start).0)))
+}
+
+fn plain_list(partitions: &[TopicPartition]) -> Result<PartitionList> {
+    PartitionList::new(partitions.iter().map(|partition| (partition, 0)))
+}
+
+/// Where the parts of a record lie in the block.
+struct Parts {
+    key: Option<Range<usize>>,
+    value: Option<Range<usize>>,
+    headers: Vec<(Range<usize>, Option<Range<usize>>)>,
+}
+
+/// Copies messages into the batch and moves the positions. Returns the last error among them.
+fn copy(
+    messages: &[Message<'_>],
+    batch: &mut ReadBatch,
+    assigned: &mut HashMap<TopicPartition, Assigned>,
+) -> Result<()> {
+    let mut error = Ok(());
+    let size = messages.iter().map(|it| it.key().map_or(0, <[u8]>::len) + it.value().map_or(0, <[u8]>::len)).sum();
+    let mut block: Vec<u8> = Vec::with_capacity(size);
+    let mut parts: Vec<Parts> = Vec::with_capacity(messages.len());
+    batch.records.reserve(messages.len());
+    for run in messages.chunk_by(|one, next| one.source() == next.source()) {
+        let partition = run[0].partition();
+        let known = partition.as_ref().and_then(|partition| assigned.get_mut(partition));
+        let mut source = None;
+        let mut last = None;
+        for message in run {
+            match message.what() {
+                // What the client read ahead of a partition that was removed since.
+                What::Record if known.is_none() => {}
+                What::Record => {
+                    let source = *source.get_or_insert_with(|| source_of(batch, partition.as_ref()));
+                    let (timestamp_type, timestamp) = message.timestamp();
+                    parts.push(lay_out(message, &mut block));
+                    batch.records.push(ConsumerRecord {
+                        source,
+                        offset: message.offset(),
+                        timestamp,
+                        timestamp_type,
+                        key: None,
+                        value: None,
+                        headers: Vec::new(),
+                    });
+                    last = Some(message.offset() + 1);
+                }
+                What::EndOfPartition => {
+                    if let Some(partition) = &partition
+                        && known.is_some()
+                    {
+                        batch.ends.push((partition.clone(), message.offset()));
+                        last = Some(message.offset());
+                    }
+                }
+                What::Error(problem) => match problem {
+                    // Of connections: the client goes on by itself.
+                    BackendError::Retriable(reason) => tracing::debug!("{reason}"),
+                    problem => error = Err(problem),
+                },
+            }
+        }
+        if let (Some(known), Some(last)) = (known, last) {
+            known.position = Some(last);
+        }
+    }
+    let block = Bytes::from(block);
+    for (record, parts) in batch.records.iter_mut().zip(parts) {
+        record.key = parts.key.map(|range| block.slice(range));
+        record.value = parts.value.map(|range| block.slice(range));
+        record.headers = parts.headers.into_iter().map(|(name, value)| header(&block, name, value)).collect();
+    }
+    error
+}
+
+fn header(block: &Bytes, name: Range<usize>, value: Option<Range<usize>>) -> Header {
+    let name = ByteString::try_from(block.slice(name)).unwrap_or_else(|_| ByteString::from_static("\u{fffd}"));
+    (name, value.map(|range| block.slice(range)))
+}
+
+/// Appends the parts of a message to the block.
+fn lay_out(message: &Message<'_>, block: &mut Vec<u8>) -> Parts {
+    let mut append = |bytes: &[u8]| {
+        let start = block.len();
+        block.extend_from_slice(bytes);
+        start..block.len()
+    };
+    let key = message.key().map(&mut append);
+    let value = message.value().map(&mut append);
+    let mut headers = Vec::new();
+    message.headers(|name, value| {
+        let name = append(name);
+        headers.push((name, value.map(&mut append)));
+    });
+    Parts { key, value, headers }
+}
+
+/// The index of a partition in a batch, which is added where it is new.
+fn source_of(batch: &mut ReadBatch, partition: Option<&TopicPartition>) -> u32 {
+    let Some(partition) = partition else { return 0 };
+    let known = batch.partitions.iter().position(|other| other == partition);
+    known.unwrap_or_else(|| {
+        batch.partitions.push(partition.clone());
+        batch.partitions.len() - 1
+    }) as u32
+}
+
+#[async_trait]
+impl RecordReader for KafkaReader {
+    fn assign(&mut self, partitions: &[(TopicPartition, StartOffset)]) -> Result<()> {
+        let list = list_of(partitions)?;
+        self.consumer()?.assign(&list)?;
+        self.delayed = None;
+        self.assigned = partitions
+            .iter()
+            .map(|(partition, start)| (partition.clone(), Assigned { position: start_of(*start).1, paused: false }))
+            .collect();
+        Ok(())
+    }
+
+    fn add(&mut self, partitions: &[(TopicPartition, StartOffset)]) -> Result<()> {
+        if let Some((partition, _)) = partitions.iter().find(|(it, _)| self.assigned.contains_key(it)) {
+            return Err(BackendError::Refused(format!("{partition} is assigned to this reader already")));
+        }
+        let list = list_of(partitions)?;
+        self.consumer()?.add(&list)?;
+        for (partition, start) in partitions {
+            self.assigned.insert(partition.clone(), Assigned { position: start_of(*start).1, paused: false });
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        self.check_assigned(partitions)?;
+        let list = plain_list(partitions)?;
+        self.consumer()?.remove(&list)?;
+        for partition in partitions {
+            self.assigned.remove(partition);
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        self.check_assigned(partitions)?;
+        let list = plain_list(partitions)?;
+        self.consumer()?.pause(&list)?;
+        self.set_paused(partitions, true);
+        Ok(())
+    }
+
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        self.check_assigned(partitions)?;
+        let list = plain_list(partitions)?;
+        self.consumer()?.resume(&list)?;
+        self.set_paused(partitions, false);
+        Ok(())
+    }
+
+    async fn seek(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<()> {
+        self.check_assigned(offsets.iter().map(|(partition, _)| partition))?;
+        // The client's own seek fails on a partition that it has not begun to fetch; to assign it anew works always.
+        let list = PartitionList::new(offsets.iter().map(|(partition, offset)| (partition, *offset)))?;
+        self.consumer()?.remove(&list)?;
+        self.consumer()?.add(&list)?;
+        let mut paused = Vec::new();
+        for (partition, offset) in offsets {
+            if let Some(assigned) = self.assigned.get_mut(partition) {
+                assigned.position = Some(*offset);
+                if assigned.paused {
+                    paused.push(partition.clone());
+                }
+            }
+        }
+        if paused.is_empty() { Ok(()) } else { self.pause(&paused) }
+    }
+
+    async fn read(&mut self, batch: &mut ReadBatch, max_records: usize, max_wait: Duration) -> Result<()> {
+        batch.clear();
+        let deadline = Instant::now() + max_wait;
+        let max = max_records.clamp(1, MAX_MESSAGES);
+        loop {
+            let taken = self.fill(batch, max)?;
+            if !batch.records.is_empty() || !batch.ends.is_empty() {
+                return Ok(());
+            }
+            if taken {
+                continue;
+            }
+            if tokio::time::timeout_at(deadline, self.wake.notified()).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn position(&self, partition: &TopicPartition) -> Option<i64> {
+        self.assigned.get(partition)?.position
+    }
+
+    async fn end_offsets(&self, partitions: &[TopicPartition], timeout: Duration) -> Result<Vec<i64>> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ask(partitions, Some(self.isolation), timeout).await
+    }
+
+    async fn beginning_offsets(&self, partitions: &[TopicPartition], timeout: Duration) -> Result<Vec<i64>> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ask(partitions, None, timeout).await
+    }
+}
+
+impl Drop for KafkaReader {
+    fn drop(&mut self) {
+        let Some(consumer) = self.consumer.take() else { return };
+        // Freeing a client waits for its threads, which no caller here has time for. Where no thread can be had it is freed in place.
+        if let Err(error) = std::thread::Builder::new().name("kafka-close".into()).spawn(move || drop(consumer)) {
+            tracing::debug!("no thread to close a consumer: {error}");
+        }
+    }
+}

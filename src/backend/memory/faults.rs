@@ -1,0 +1,77 @@
+//! What a test may let go wrong.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cluster::Cluster;
+use crate::backend::BackendError;
+
+/// Faults that are switched on at the moment.
+#[derive(Debug, Default)]
+pub(super) struct FaultState {
+    /// No request is answered.
+    pub down: bool,
+    /// Appends wait in the client's queue.
+    pub hold_appends: bool,
+    /// Records are stored and the answers wait.
+    pub hold_acks: bool,
+    /// How long an append stays in the client's queue.
+    pub append_delay: Duration,
+    /// How long a stored record is not answered.
+    pub ack_delay: Duration,
+    /// So many appends are refused with this error.
+    pub refuse: Option<(usize, BackendError)>,
+    /// So many records are stored and answered with a time-out.
+    pub lose_acks: usize,
+}
+
+/// Switches faults of one cluster on and off. They concern all its clients, at once.
+#[derive(Clone)]
+pub struct Faults {
+    pub(super) cluster: Arc<Cluster>,
+}
+
+impl Faults {
+    fn set(&self, change: impl FnOnce(&mut FaultState)) {
+        change(&mut self.cluster.lock().faults);
+        self.cluster.work_off();
+        self.cluster.changed.notify_waiters();
+    }
+
+    /// No broker answers (`true`): appends stay queued, readers get nothing, requests end with
+    /// [`BackendError::Retriable`] when their time is over.
+    pub fn set_down(&self, down: bool) {
+        self.set(|faults| faults.down = down);
+    }
+
+    /// Appends stay in the client's queue, where a purge finds them, until this is switched off.
+    pub fn hold_appends(&self, hold: bool) {
+        self.set(|faults| faults.hold_appends = hold);
+    }
+
+    /// Records are stored, visible to readers and beyond any purge; their acknowledgements wait until this is switched off.
+    pub fn hold_acks(&self, hold: bool) {
+        self.set(|faults| faults.hold_acks = hold);
+    }
+
+    /// Every append from now on stays in the client's queue so long.
+    pub fn delay_appends(&self, delay: Duration) {
+        self.set(|faults| faults.append_delay = delay);
+    }
+
+    /// Every acknowledgement of an append from now on comes so much later than the record is stored.
+    pub fn delay_acks(&self, delay: Duration) {
+        self.set(|faults| faults.ack_delay = delay);
+    }
+
+    /// The next `count` appends are not stored and get an ack with this error. [`BackendError::Fatal`] breaks the client as
+    /// well: all it has queued fails, and so does every later call on its handles.
+    pub fn refuse_appends(&self, count: usize, error: BackendError) {
+        self.set(|faults| faults.refuse = (count > 0).then_some((count, error)));
+    }
+
+    /// The next `count` records are stored, but their acks say [`BackendError::Retriable`].
+    pub fn lose_acks(&self, count: usize) {
+        self.set(|faults| faults.lose_acks = count);
+    }
+}

@@ -1,0 +1,224 @@
+//! A real Kafka broker: one KRaft node on loopback.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{kafka_lib, unique};
+
+/// Names a running broker that the tests take instead of starting one.
+const BOOTSTRAP_VARIABLE: &str = "CONNECT_NODE_TEST_BOOTSTRAP";
+/// A JVM on a busy machine may take this long.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// Another process may take a port between our choice and the broker's start.
+const START_ATTEMPTS: usize = 3;
+/// Any 16 bytes in URL-safe base64.
+const CLUSTER_ID: &str = "Y29ubmVjdC1ub2RlLWl0cw";
+/// A small heap and a quick start matter more than throughput.
+const JVM: [&str; 5] = [
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Xshare:auto",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+];
+/// Runs the broker in the background and kills it when standard input says or ends, which it does however this process
+/// ends. `stop` keeps the data; an end removes them.
+const WATCHDOG: &str = r#"
+directory=$1; shift
+exec 3<&0
+"$@" </dev/null 3<&- &
+broker=$!
+( read -r word <&3; kill -9 "$broker"; [ "$word" = stop ] || rm -rf "$directory" ) &
+watcher=$!
+wait "$broker"
+status=$?
+exec 3<&-
+wait "$watcher"
+exit "$status"
+"#;
+
+/// A broker. Dropped, it is killed and its data are removed.
+pub struct Broker {
+    bootstrap: String,
+    node: Option<Node>,
+}
+
+/// A broker that this process started.
+struct Node {
+    lib: PathBuf,
+    directory: PathBuf,
+    port: u16,
+    running: Mutex<Option<Child>>,
+}
+
+/// The broker that all tests of this binary share; nobody stops it. Started by the first call.
+pub async fn broker() -> &'static Broker {
+    static SHARED: OnceLock<Result<Broker, String>> = OnceLock::new();
+    let start = || {
+        SHARED.get_or_init(|| match std::env::var(BOOTSTRAP_VARIABLE) {
+            Ok(bootstrap) => Ok(Broker { bootstrap, node: None }),
+            Err(_) => Broker::try_start(),
+        })
+    };
+    match tokio::task::spawn_blocking(start).await.expect("starting a broker does not panic") {
+        Ok(broker) => broker,
+        Err(error) => panic!("no Kafka broker: {error}"),
+    }
+}
+
+impl Broker {
+    /// Starts a broker of its own, for a test that stops it.
+    pub async fn start() -> Broker {
+        let started = tokio::task::spawn_blocking(Broker::try_start).await.expect("starting a broker does not panic");
+        started.unwrap_or_else(|error| panic!("no Kafka broker: {error}"))
+    }
+
+    /// `host:port`, the same after a restart.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// Kills the broker at once, as a lost machine would. Its data stay.
+    pub fn stop(&self) {
+        let node = self.node.as_ref().expect("only a broker of its own can be stopped");
+        let mut running = node.running.lock().unwrap();
+        if let Some(mut child) = running.take() {
+            let mut input = child.stdin.take().expect("it is piped");
+            input.write_all(b"stop\n").unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Starts the broker again after `stop`, with its data and at its address.
+    pub async fn restart(&self) {
+        self.stop();
+        let node = self.node.as_ref().expect("only a broker of its own can be restarted");
+        tokio::task::block_in_place(|| node.run()).unwrap_or_else(|error| panic!("no restart: {error}"));
+    }
+
+    fn try_start() -> Result<Broker, String> {
+        let lib = kafka_lib::jars()?;
+        let mut last = String::new();
+        for _ in 0..START_ATTEMPTS {
+            let node = Node::format(lib.clone())?;
+            match node.run() {
+                Ok(()) => {
+                    let bootstrap = format!("127.0.0.1:{}", node.port);
+                    return Ok(Broker { bootstrap, node: Some(node) });
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// Two free ports, for clients and for the controller.
+fn free_ports() -> Result<(u16, u16), String> {
+    let bind = || TcpListener::bind("127.0.0.1:0").map_err(|error| format!("no free port: {error}"));
+    let (one, two) = (bind()?, bind()?);
+    let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
+    let ports = port(&one).and_then(|one| Ok((one, port(&two)?)));
+    ports.map_err(|error| format!("no free port: {error}"))
+}
+
+/// One node, small, quick to start. The short session lets a killed broker come back under its id soon.
+fn server_properties(directory: &Path, port: u16, controller_port: u16) -> String {
+    format!(
+        "process.roles=broker,controller\n\
+         node.id=1\n\
+         controller.quorum.voters=1@127.0.0.1:{controller_port}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         controller.listener.names=CONTROLLER\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         log.dirs={}\n\
+         num.partitions=1\n\
+         default.replication.factor=1\n\
+         auto.create.topics.enable=true\n\
+         offsets.topic.replication.factor=1\n\
+         offsets.topic.num.partitions=5\n\
+         transaction.state.log.replication.factor=1\n\
+         transaction.state.log.min.isr=1\n\
+         transaction.state.log.num.partitions=5\n\
+         share.coordinator.state.topic.replication.factor=1\n\
+         share.coordinator.state.topic.min.isr=1\n\
+         share.coordinator.state.topic.num.partitions=1\n\
+         group.initial.rebalance.delay.ms=0\n\
+         broker.session.timeout.ms=3000\n\
+         broker.heartbeat.interval.ms=500\n\
+         num.network.threads=2\n\
+         num.io.threads=4\n\
+         log.cleaner.dedupe.buffer.size=4194304\n",
+        directory.join("data").display()
+    )
+}
+
+impl Node {
+    /// Chooses ports and a directory and formats it.
+    fn format(lib: PathBuf) -> Result<Node, String> {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique("kafka"));
+        let (port, controller_port) = free_ports()?;
+        let written = fs::create_dir_all(&directory).and_then(|()| {
+            fs::write(directory.join("server.properties"), server_properties(&directory, port, controller_port))
+        });
+        written.map_err(|error| format!("cannot write to {}: {error}", directory.display()))?;
+        let node = Node { lib, directory, port, running: Mutex::new(None) };
+        let output = Command::new("java")
+            .args(node.java_arguments("kafka.tools.StorageTool"))
+            .args(["format", "-t", CLUSTER_ID, "-c"])
+            .arg(node.directory.join("server.properties"))
+            .output()
+            .map_err(|error| format!("cannot run java: {error}. On Debian: apt install default-jre-headless"))?;
+        if !output.status.success() {
+            let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            return Err(format!("kafka.tools.StorageTool failed ({}):\n{out}{err}", output.status));
+        }
+        Ok(node)
+    }
+
+    fn java_arguments(&self, class: &str) -> Vec<String> {
+        let class_path = format!("{}/*", self.lib.display());
+        let jvm = JVM.map(str::to_owned);
+        jvm.into_iter().chain(["-cp".into(), class_path, class.into()]).collect()
+    }
+
+    /// Starts the broker and waits until it takes connections.
+    fn run(&self) -> Result<(), String> {
+        let log = self.directory.join("broker.log");
+        let open = || File::options().create(true).append(true).open(&log);
+        let (out, err) = open()
+            .and_then(|out| Ok((out, open()?)))
+            .map_err(|error| format!("cannot write to {}: {error}", log.display()))?;
+        let mut child = Command::new("sh")
+            .args(["-c", WATCHDOG, "broker-watchdog"])
+            .arg(&self.directory)
+            .arg("java")
+            .args(self.java_arguments("kafka.Kafka"))
+            .arg(self.directory.join("server.properties"))
+            .stdin(Stdio::piped())
+            .stdout(out)
+            .stderr(err)
+            .spawn()
+            .map_err(|error| format!("cannot run sh: {error}"))?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let ended = child.try_wait().map_err(|error| format!("lost the broker: {error}"))?;
+            if ended.is_some() || Instant::now() > deadline {
+                let text = fs::read_to_string(&log).unwrap_or_default();
+                let tail: Vec<_> = text.lines().rev().take(20).collect();
+                let tail: Vec<_> = tail.into_iter().rev().collect();
+                return Err(format!("the broker did not start ({ended:?}):\n{}", tail.join("\n")));
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        *self.running.lock().unwrap() = Some(child);
+        Ok(())
+    }
+}
