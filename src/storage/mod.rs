@@ -1,1 +1,22 @@
-//! (empty)
+//! What the three internal topics say, and how it is written: pure formats and folds, and thin stores over the backend.
+
+mod aborted;
+pub mod cluster_state;
+mod committer;
+pub mod config_records;
+pub mod config_store;
+pub mod fold;
+pub mod offset_records;
+pub mod offset_store;
+pub mod plan;
+pub mod records;
+pub mod status_records;
+pub mod status_store;
+pub mod topic_log;
+pub mod topics;
+
+pub use cluster_state::ClusterState;
+pub use records::RecordError;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! The barrier on reconfiguration: never two task sets of a group at once.
+//!
+//! Who folds a new commit stops its units of the older set and releases them, also those that it will own again and claims
+//! that do not run yet: otherwise two workers that own the same units in both sets wait for each other for ever. A unit of the new set
+//! runs when every unit of its group, of either set, with a record or without, is *quiet*: not contested, and its last record
+//!
+//! 1. is held for the new set (its worker passed or waits at the same barrier), or
+//! 2. is a release by a worker that had folded the new commit, or
+//! 3. leaves the unit free, and no worker can be leased any more with a view in which the older set was the newest: ends asked for F
+//!    after this worker saw the end of the older set are reached.
+//!
+//! Without 3's wait, a worker that lags before the commit takes a unit of the older set from a dead one while others start the new
+//! set: two tasks read the same input. A group of which no other set was ever folded has nothing to wait for.
+//!
+//! Not covered: a unit of an older set that this process never saw wanted and that has no record at all. It takes a worker that lags
+//! behind a commit which this process read when it started, less than F after that commit. One worker per group
+//! cannot meet it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::member::{Millis, NO_SET, Register, Unit};
+use super::register::{Mine, UnitState};
+use super::rules::Rules;
+
+/// The newest task set of each group and when the one before it ended.
+#[derive(Default)]
+pub(super) struct Sets {
+    sets: BTreeMap<Arc<str>, Set>,
+    /// When groups went that are not there any more.
+    gone: BTreeMap<Arc<str>, Millis>,
+    /// The last fold before the config topic had been read to an end. What such a fold does not show may have been compacted away.
+    first_read: Millis,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Set {
+    commit: i64,
+    older_over: Millis,
+}
+
+impl Sets {
+    /// Takes a new fold into account. `read_once`: the config topic had been read to an end before.
+    pub(super) fn fold(&mut self, wanted: &[Unit], now: Millis, read_once: bool) {
+        if !read_once {
+            self.first_read = now;
+        }
+        let mut commits: BTreeMap<&Arc<str>, i64> = BTreeMap::new();
+        for unit in wanted {
+            if let Some(group) = &unit.group {
+                let commit = commits.entry(group).or_insert(unit.set);
+                *commit = unit.set.max(*commit);
+            }
+        }
+        let before = std::mem::take(&mut self.sets);
+        for (group, commit) in commits {
+            let older_over = match before.get(group) {
+                Some(set) if set.commit == commit => set.older_over,
+                Some(_) => now,
+                None => self.gone.remove(group).unwrap_or(self.first_read).max(self.first_read),
+            };
+            self.sets.insert(group.clone(), Set { commit, older_over });
+        }
+        for group in before.into_keys().filter(|group| !self.sets.contains_key(group)).collect::<Vec<_>>() {
+            self.gone.insert(group, now);
+        }
+    }
+
+    /// Forgets groups that went so long ago that nobody can be leased with a view that shows them.
+    pub(super) fn forget(&mut self, reached: Option<Millis>, wait_ms: u64) {
+        self.gone.retain(|_, at| !aged(*at, reached, wait_ms));
+    }
+
+    /// The commit of the newest set of the group; [`NO_SET`] where it has none.
+    pub(super) fn commit(&self, group: Option<&Arc<str>>) -> i64 {
+        group.and_then(|group| self.sets.get(group)).map_or(NO_SET, |set| set.commit)
+    }
+
+    /// Whether nobody can be leased any more with a view that shows an older set of the group, as far as an end tells that was asked for at `reached`.
+    pub(super) fn aged(&self, group: Option<&Arc<str>>, reached: Option<Millis>, wait_ms: u64) -> bool {
+        let Some(group) = group else { return true };
+        let over = self.sets.get(group).map(|set| set.older_over).or_else(|| self.gone.get(group).copied());
+        over.is_none_or(|over| aged(over, reached, wait_ms))
+    }
+}
+
+fn aged(over: Millis, reached: Option<Millis>, wait_ms: u64) -> bool {
+    reached.is_some_and(|at| at >= over.plus(wait_ms))
+}
+
+/// Whether a unit of the group lets units of the set of this commit run. `aged`: case 3 is allowed.
+pub(super) fn quiet(unit: &UnitState, commit: i64, now: Millis, aged: bool, rules: Rules) -> bool {
+    if unit.contested(now) {
+        return false;
+    }
+    // The register speaks for others; what runs or still stops here is known better.
+    if matches!(unit.mine, Mine::Running(run) if run.set < commit) {
+        return false;
+    }
+    let aged = aged || !rules.barrier_age();
+    match unit.last {
+        Register::Ours(fields) if fields.held => fields.set >= commit,
+        Register::Ours(fields) => fields.at >= commit || aged,
+        Register::Empty | Register::Foreign => aged,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::member::{Incarnation, RegisterFields};
+    use super::super::register::Run;
+    use super::*;
+
+    fn record(held: bool, at: i64, set: i64) -> Register {
+        Register::Ours(RegisterFields { incarnation: Incarnation(3), claim: 1, held, at, set })
+    }
+
+    fn check(last: Register, aged: bool, expected: bool) {
+        let mut unit = UnitState::new(Some("c".into()), 0);
+        unit.last = last;
+        assert_eq!(quiet(&unit, 20, Millis(5), aged, Rules::ALL), expected, "{last:?}, aged: {aged}");
+    }
+
+    #[test]
+    fn quiet_is_the_new_set_or_a_release_that_knows_it_or_time() {
+        for aged in [false, true] {
+            check(record(true, 25, 20), aged, true);
+            check(record(true, 19, 10), aged, false);
+            check(record(true, 25, 10), aged, false);
+            check(record(false, 20, 10), aged, true);
+        }
+        for last in [record(false, 19, 10), Register::Foreign, Register::Empty] {
+            check(last, false, false);
+            check(last, true, true);
+        }
+    }
+
+    #[test]
+    fn neither_contested_nor_still_stopping_here() {
+        let mut unit = UnitState::new(Some("c".into()), 0);
+        unit.last = record(true, 25, 20);
+        unit.contested_until = Some(Millis(6));
+        assert!(!quiet(&unit, 20, Millis(5), true, Rules::ALL));
+        assert!(quiet(&unit, 20, Millis(6), true, Rules::ALL));
+        unit.mine = Mine::Running(Run { claim: 1, set: 10, suspended: false, stop: None });
+        assert!(!quiet(&unit, 20, Millis(6), true, Rules::ALL));
+    }
+
+    fn unit(group: &str, set: i64) -> Unit {
+        Unit { name: format!("{group}-0").as_str().into(), group: Some(group.into()), set, status_partition: 0 }
+    }
+
+    fn is_aged(sets: &Sets, group: &str, reached: u64) -> bool {
+        sets.aged(Some(&group.into()), Some(Millis(reached)), 1100)
+    }
+
+    #[test]
+    fn waits_from_the_commit_that_replaced_a_set() {
+        let mut sets = Sets::default();
+        sets.fold(&[unit("c", 10)], Millis(0), false);
+        sets.fold(&[unit("c", 20)], Millis(5000), true);
+        sets.fold(&[unit("c", 20), unit("d", 21)], Millis(6000), true);
+        assert_eq!(sets.commit(Some(&"c".into())), 20);
+        assert!(!is_aged(&sets, "c", 6099));
+        assert!(is_aged(&sets, "c", 6100));
+        assert!(!sets.aged(Some(&"c".into()), None, 1100));
+        assert!(is_aged(&sets, "d", 1100), "a new group has no older set");
+        assert!(sets.aged(None, None, 1100), "a unit outside of groups has no sets");
+    }
+
+    #[test]
+    fn what_the_first_reading_finds_may_have_replaced_a_set_just_before() {
+        let mut sets = Sets::default();
+        sets.fold(&[], Millis(100), false);
+        sets.fold(&[unit("c", 20)], Millis(200), false);
+        assert!(!is_aged(&sets, "c", 1299));
+        assert!(is_aged(&sets, "c", 1300));
+    }
+
+    #[test]
+    fn a_group_that_comes_back_waits_from_when_it_went() {
+        let mut sets = Sets::default();
+        sets.fold(&[unit("c", 10)], Millis(0), false);
+        sets.fold(&[], Millis(5000), true);
+        assert!(!is_aged(&sets, "c", 6099), "its left-overs may still be claimed by somebody who lags");
+        sets.forget(Some(Millis(6099)), 1100);
+        sets.fold(&[unit("c", 20)], Millis(5500), true);
+        assert!(!is_aged(&sets, "c", 6099));
+        assert!(is_aged(&sets, "c", 6100));
+        sets.fold(&[], Millis(9000), true);
+        sets.forget(Some(Millis(10_100)), 1100);
+        assert!(sets.gone.is_empty());
+    }
+}

@@ -1,0 +1,577 @@
+//! The one loop: wanted minus running.
+//!
+//! Start, restart, failover and a changed task set are the same comparison, made for each unit whenever something changed: what the
+//! fold wants of this worker, what the unit's register says, and what runs here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::barrier::{Sets, quiet};
+use super::lease::Lease;
+use super::member::{Incarnation, Millis, NO_SET, Register, RegisterFields, Unit, WorkerId};
+use super::membership::{Membership, Surroundings};
+use super::protocol::{Action, Event, ExitReason, Token};
+use super::register::{Mine, Run, Stop, UnitState, Write};
+use super::rules::Rules;
+
+/// Between two attempts at a status write that failed.
+const WRITE_RETRY_MS: u64 = 500;
+
+/// What a control plane has to know before it starts.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Own worker id.
+    pub worker_id: WorkerId,
+    /// `worker.fence.timeout.ms`: how long a lease lasts. Default 1000.
+    pub fence_ms: u64,
+    /// Random, new for each process. The nonces of all attempts to join are derived from it.
+    pub nonce_seed: u64,
+}
+
+/// An own append that is not acknowledged.
+struct Append {
+    since: Millis,
+    /// The unit whose status it is; `None`: it is about members.
+    unit: Option<Arc<str>>,
+}
+
+/// The control plane of one worker.
+pub struct ControlPlane {
+    rules: Rules,
+    /// How long to wait for a lease of somebody else to end.
+    wait_ms: u64,
+    lease: Lease,
+    membership: Membership,
+    sets: Sets,
+    units: BTreeMap<Arc<str>, UnitState>,
+    appends: BTreeMap<Token, Append>,
+    /// Since when the oldest write of the caller's own is unacknowledged.
+    caller_append: Option<Millis>,
+    /// Behind the last record of the config topic that was folded.
+    position: i64,
+    /// The greatest `at` of all status records.
+    highest_at: i64,
+    /// Whether the config topic was read to an end once.
+    read_once: bool,
+    tokens: u64,
+    claims: u64,
+    /// When a unit changes by time alone.
+    units_deadline: Option<Millis>,
+    ended: bool,
+}
+
+/// What all units have in common during one pass.
+struct Pass {
+    own: Incarnation,
+    owns: bool,
+    leaving: bool,
+    /// For each group of which units are wanted, whether its barrier is open. `None`: this pass starts nothing.
+    open: Option<BTreeMap<Arc<str>, bool>>,
+}
+
+impl ControlPlane {
+    /// A worker that has read nothing and is no member.
+    pub fn new(settings: Settings) -> Self {
+        Self::with_rules(settings, Rules::ALL)
+    }
+
+    pub(super) fn with_rules(settings: Settings, rules: Rules) -> Self {
+        ControlPlane {
+            rules,
+            wait_ms: fence_wait_ms(settings.fence_ms),
+            lease: Lease::new(settings.fence_ms),
+            membership: Membership::new(settings.worker_id, settings.nonce_seed),
+            sets: Sets::default(),
+            units: BTreeMap::new(),
+            appends: BTreeMap::new(),
+            caller_append: None,
+            position: 0,
+            highest_at: -1,
+            read_once: false,
+            tokens: 0,
+            claims: 0,
+            units_deadline: None,
+            ended: false,
+        }
+    }
+
+    /// Takes an event and pushes what is to be done to `actions`, in order. `now` never runs backwards. After
+    /// [`Action::Left`] or [`Action::Exit`] nothing is said any more.
+    pub fn step(&mut self, event: Event, now: Millis, actions: &mut Vec<Action>) {
+        if self.ended {
+            return;
+        }
+        match self.take(event, now, actions) {
+            Ok(scope) => self.advance(scope, now, actions),
+            Err(reason) => self.exit(reason, actions),
+        }
+    }
+
+    /// Notes what happened.
+    fn take(&mut self, event: Event, now: Millis, actions: &mut Vec<Action>) -> Result<Scope, ExitReason> {
+        match event {
+            Event::Start | Event::Tick => {}
+            Event::Folded { position, members, wanted } => {
+                self.position = self.position.max(position);
+                self.membership.folded(members);
+                self.sets.fold(&wanted, now, self.read_once);
+                self.want(&wanted);
+            }
+            Event::StatusRead { unit, group, partition, register } => {
+                self.read(unit, group, partition, register, now, actions);
+                return Ok(Scope::Nothing);
+            }
+            Event::Progress { config, status } => {
+                self.lease.progress(config, &status);
+                self.position = self.position.max(config);
+            }
+            Event::Ends { ask, config, status } => {
+                self.lease.ends(ask, config, status).map_err(ExitReason::LogLost)?;
+            }
+            Event::EndsFailed { ask } => self.lease.failed(ask),
+            Event::OldestAppend(since) => self.caller_append = since,
+            Event::ProbeAnswered { incarnation, alive, .. } => self.membership.probed(incarnation, alive, now),
+            Event::JavaGroup { live } => self.membership.java_group(live),
+            Event::Appended { token } => return self.written(token, None, now),
+            Event::AppendFailed { token, retriable, error } => {
+                return self.written(token, Some((retriable, error)), now);
+            }
+            Event::UnitStopped { unit, claim } => {
+                if let Some(state) = self.units.get_mut(&unit)
+                    && matches!(state.mine, Mine::Running(run) if run.claim == claim)
+                {
+                    state.mine = Mine::Idle;
+                }
+                return Ok(Scope::Unit(unit));
+            }
+            Event::LogLost { error } => return Err(ExitReason::LogLost(error)),
+            Event::Shutdown { deadline } => self.membership.shut_down(deadline),
+        }
+        Ok(Scope::All)
+    }
+
+    fn want(&mut self, wanted: &[Unit]) {
+        for state in self.units.values_mut() {
+            state.wanted = None;
+        }
+        for unit in wanted {
+            let state = self
+                .units
+                .entry(unit.name.clone())
+                .or_insert_with(|| UnitState::new(unit.group.clone(), unit.status_partition));
+            state.wanted = Some(unit.clone());
+        }
+    }
+
+    fn read(
+        &mut self,
+        unit: Arc<str>,
+        group: Option<Arc<str>>,
+        partition: i32,
+        register: Register,
+        now: Millis,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Register::Ours(fields) = register {
+            self.highest_at = self.highest_at.max(fields.at);
+        }
+        let own = self.membership.incarnation();
+        let state = self.units.entry(unit.clone()).or_insert_with(|| UnitState::new(group, partition));
+        if let Some(claim) = state.read(register, own, now, self.wait_ms) {
+            actions.push(Action::StopUnit { unit, claim, hard: true });
+        }
+        self.units_deadline = earliest(self.units_deadline, state.next_deadline(now));
+    }
+
+    /// An append was answered.
+    fn written(&mut self, token: Token, failure: Option<(bool, String)>, now: Millis) -> Result<Scope, ExitReason> {
+        let Some(append) = self.appends.remove(&token) else { return Ok(Scope::Nothing) };
+        let Some(unit) = append.unit else {
+            match failure {
+                None => self.membership.appended(token, now),
+                Some((retriable, error)) => self.membership.append_failed(token, retriable, error, now)?,
+            }
+            return Ok(Scope::All);
+        };
+        let retry_at = match failure {
+            None => None,
+            Some((true, _)) => Some(now.plus(WRITE_RETRY_MS)),
+            Some((false, error)) => return Err(ExitReason::Append(error)),
+        };
+        if let Some(state) = self.units.get_mut(&unit) {
+            state.written(token, now, retry_at);
+            self.units_deadline = earliest(self.units_deadline, state.next_deadline(now));
+        }
+        Ok(Scope::Unit(unit))
+    }
+
+    /// Does what is due after an event that concerns this scope.
+    fn advance(&mut self, scope: Scope, now: Millis, actions: &mut Vec<Action>) {
+        if scope == Scope::Nothing {
+            return;
+        }
+        let tokens = &mut self.tokens;
+        if let Some(ask) = self.lease.ask(now, || next_token(tokens)) {
+            actions.push(Action::AskEnds { ask });
+        }
+        let config_leased = self.leased(self.lease.config_reached(), now);
+        self.read_once |= config_leased;
+        let busy = if self.membership.shutting_down() { self.busy() } else { None };
+        let around = Surroundings { leased: config_leased, reached: self.lease.config_reached(), busy };
+        let before = self.membership.incarnation();
+        let first = actions.len();
+        let result = self.membership.advance(&around, now, &mut || next_token(&mut self.tokens), actions);
+        for action in &actions[first..] {
+            if let Some(token) = membership_token(action) {
+                self.appends.insert(token, Append { since: now, unit: None });
+            }
+        }
+        if let Err(reason) = result {
+            return self.exit(reason, actions);
+        }
+        if actions[first..].contains(&Action::Left) {
+            self.ended = true;
+            return;
+        }
+        if before.is_some() && before != self.membership.incarnation() {
+            self.stop_all_hard(actions);
+        }
+        match scope {
+            Scope::Unit(unit) if !self.membership.leaving() => self.pass_one(unit, now, actions),
+            _ => self.pass_all(now, actions),
+        }
+    }
+
+    /// Compares one unit, starting nothing.
+    fn pass_one(&mut self, unit: Arc<str>, now: Millis, actions: &mut Vec<Action>) {
+        let Some(own) = self.membership.incarnation() else { return };
+        let pass = Pass { own, owns: self.membership.owns(), leaving: self.membership.leaving(), open: None };
+        self.compare(&unit, &pass, now, actions);
+    }
+
+    /// Compares every unit.
+    fn pass_all(&mut self, now: Millis, actions: &mut Vec<Action>) {
+        self.sets.forget(self.lease.all_reached(), self.wait_ms);
+        self.forget_units(now);
+        if let Some(own) = self.membership.incarnation() {
+            let open = Some(self.open_barriers(now));
+            let pass = Pass { own, owns: self.membership.owns(), leaving: self.membership.leaving(), open };
+            let units: Vec<Arc<str>> = self.units.keys().cloned().collect();
+            for unit in &units {
+                self.compare(unit, &pass, now, actions);
+            }
+        }
+        let deadlines = self.units.values().filter_map(|state| state.next_deadline(now));
+        self.units_deadline = deadlines.min();
+    }
+
+    /// Drops what says nothing any more. A unit without a record still counts for the barrier of its group until that has aged.
+    fn forget_units(&mut self, now: Millis) {
+        let (lease, sets, wait_ms) = (&self.lease, &self.sets, self.wait_ms);
+        self.units.retain(|_, state| {
+            !state.forgettable(now) || !sets.aged(state.group.as_ref(), lease.reached(state.partition), wait_ms)
+        });
+    }
+
+    /// For each group with a set, whether all of its units are quiet.
+    fn open_barriers(&self, now: Millis) -> BTreeMap<Arc<str>, bool> {
+        let mut open: BTreeMap<Arc<str>, bool> = BTreeMap::new();
+        for state in self.units.values() {
+            let Some(group) = &state.group else { continue };
+            let commit = self.sets.commit(Some(group));
+            if commit == NO_SET {
+                continue;
+            }
+            let aged = self.sets.aged(Some(group), self.lease.reached(state.partition), self.wait_ms);
+            let quiet = quiet(state, commit, now, aged, self.rules);
+            match open.get_mut(group) {
+                Some(open) => *open &= quiet,
+                None => {
+                    open.insert(group.clone(), quiet);
+                }
+            }
+        }
+        open
+    }
+
+    /// The comparison: what this unit should be here, and the next step towards it.
+    fn compare(&mut self, name: &Arc<str>, pass: &Pass, now: Millis, actions: &mut Vec<Action>) {
+        let Some(state) = self.units.get(name) else { return };
+        let reached = self.lease.reached(state.partition);
+        let leased = self.leased(reached, now);
+        let commit = self.sets.commit(state.group.as_ref());
+        // A left-over is claimed for the newest set of its group, so that it does not close the barrier.
+        let set = state.wanted.as_ref().map_or(commit, |unit| unit.set);
+        let here = pass.owns && !pass.leaving;
+        let mine = state.mine;
+        match mine {
+            Mine::Running(run) => {
+                let right = here && state.wanted.is_some() && run.set == set;
+                self.compare_running(name, run, right, leased, pass, actions);
+            }
+            Mine::Claiming { .. } if self.rules.read_back() && !state.own_writes_read(reached) => {}
+            // It was answered, and an end was reached that lies behind it, but it was not read: another record has replaced it.
+            Mine::Claiming { .. } if self.rules.read_back() => self.set_mine(name, Mine::Idle),
+            Mine::Claiming { claim, set: claimed } | Mine::Claimed { claim, set: claimed } if leased => {
+                if !here || (claimed != set && self.rules.release_own()) {
+                    self.set_mine(name, Mine::Idle);
+                    self.compare_idle(name, pass, reached, set, now, actions);
+                } else if claimed == set && self.claim_counts(state, pass, now) {
+                    self.use_claim(name, claim, reached, now, actions);
+                }
+            }
+            Mine::Idle if leased => self.compare_idle(name, pass, reached, set, now, actions),
+            Mine::Idle | Mine::Claiming { .. } | Mine::Claimed { .. } => {}
+        }
+    }
+
+    fn compare_running(
+        &mut self,
+        name: &Arc<str>,
+        run: Run,
+        right: bool,
+        leased: bool,
+        pass: &Pass,
+        actions: &mut Vec<Action>,
+    ) {
+        let (unit, claim) = (name.clone(), run.claim);
+        let mut next = run;
+        match (leased, run.stop) {
+            (_, Some(Stop::Hard)) => return,
+            // Nothing may be committed any more, and there is no time to wait for the lease.
+            (false, _) if pass.leaving => {
+                next.stop = Some(Stop::Hard);
+                actions.push(Action::StopUnit { unit, claim, hard: true });
+            }
+            (false, _) if !run.suspended => {
+                next.suspended = true;
+                actions.push(Action::SuspendUnit { unit, claim });
+            }
+            (false, _) => return,
+            (true, stop) => {
+                if run.suspended {
+                    next.suspended = false;
+                    actions.push(Action::ResumeUnit { unit: unit.clone(), claim });
+                }
+                if !right && stop.is_none() {
+                    next.stop = Some(Stop::Orderly);
+                    actions.push(Action::StopUnit { unit, claim, hard: false });
+                }
+            }
+        }
+        self.set_mine(name, Mine::Running(next));
+    }
+
+    /// Whether a claim that is the last record may be used.
+    fn claim_counts(&self, state: &UnitState, pass: &Pass, now: Millis) -> bool {
+        let aged = !self.rules.age() || !state.contested(now);
+        let causal = !self.rules.causal() || self.position > self.highest_at;
+        let open = match (&pass.open, &state.group) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(open), Some(group)) => {
+                state.wanted.is_none() || !self.rules.barrier() || open.get(group).copied().unwrap_or(false)
+            }
+        };
+        aged && causal && open
+    }
+
+    /// Starts the unit, or removes the status of a left-over.
+    fn use_claim(
+        &mut self,
+        name: &Arc<str>,
+        claim: u64,
+        reached: Option<Millis>,
+        now: Millis,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(state) = self.units.get_mut(name) else { return };
+        if let Some(unit) = state.wanted.clone() {
+            state.mine = Mine::Running(Run { claim, set: unit.set, suspended: false, stop: None });
+            actions.push(Action::StartUnit { unit, claim });
+        } else if state.own_writes_read(reached) && now >= state.retry_at {
+            let partition = state.partition;
+            let token = self.write(name, None, now);
+            actions.push(Action::WriteTombstone { token, unit: name.clone(), partition });
+        }
+    }
+
+    /// Releases what is not ours any more, or claims.
+    fn compare_idle(
+        &mut self,
+        name: &Arc<str>,
+        pass: &Pass,
+        reached: Option<Millis>,
+        set: i64,
+        now: Millis,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(state) = self.units.get(name) else { return };
+        if state.writing.is_some() || now < state.retry_at {
+            return;
+        }
+        let (unit, partition, at) = (name.clone(), state.partition, self.position - 1);
+        if let Some(held) = state.to_release(pass.own) {
+            // A release that was written and not read yet is not said again.
+            if state.own_writes_read(reached) {
+                let fields = RegisterFields { held: false, at, ..held };
+                let token = self.write(name, None, now);
+                actions.push(Action::WriteRelease { token, unit, partition, fields });
+            }
+            return;
+        }
+        let left_over = state.wanted.is_none();
+        let due = !left_over
+            || (state.last != Register::Empty && self.sets.aged(state.group.as_ref(), reached, self.wait_ms));
+        let free = state.free(pass.own, |life| self.membership.is_member(life), self.rules.wait_release());
+        if pass.owns && !pass.leaving && due && free {
+            self.claims += 1;
+            let claim = self.claims;
+            let token = self.write(name, Some(claim), now);
+            self.set_mine(name, Mine::Claiming { claim, set });
+            let fields = RegisterFields { incarnation: pass.own, claim, held: true, at, set };
+            actions.push(Action::WriteClaim { token, unit, partition, fields });
+        }
+    }
+
+    /// Notes a status write of this unit as under way.
+    fn write(&mut self, name: &Arc<str>, claim: Option<u64>, now: Millis) -> Token {
+        let token = next_token(&mut self.tokens);
+        self.appends.insert(token, Append { since: now, unit: Some(name.clone()) });
+        if let Some(state) = self.units.get_mut(name) {
+            state.writing = Some(Write { token, claim });
+        }
+        token
+    }
+
+    fn set_mine(&mut self, name: &Arc<str>, mine: Mine) {
+        if let Some(state) = self.units.get_mut(name) {
+            state.mine = mine;
+        }
+    }
+
+    /// A unit that this worker still runs or holds, if there is one.
+    fn busy(&self) -> Option<Arc<str>> {
+        let own = self.membership.incarnation();
+        let busy = |state: &UnitState| {
+            state.writing.is_some()
+                || matches!(state.mine, Mine::Running(_) | Mine::Claiming { .. })
+                || own.is_some_and(|own| state.last.holder().is_some_and(|held| held.incarnation == own))
+        };
+        self.units.iter().find(|(_, state)| busy(state)).map(|(name, _)| name.clone())
+    }
+
+    fn stop_all_hard(&mut self, actions: &mut Vec<Action>) {
+        for (unit, state) in &mut self.units {
+            if let Some(claim) = state.stop_hard() {
+                actions.push(Action::StopUnit { unit: unit.clone(), claim, hard: true });
+            }
+        }
+    }
+
+    fn exit(&mut self, reason: ExitReason, actions: &mut Vec<Action>) {
+        self.stop_all_hard(actions);
+        self.membership.end();
+        self.ended = true;
+        actions.push(Action::Exit { reason });
+    }
+
+    /// Tokens grow with time: the first one is the oldest.
+    fn oldest_append(&self) -> Option<Millis> {
+        earliest(self.caller_append, self.appends.first_key_value().map(|(_, append)| append.since))
+    }
+
+    fn lease_end(&self, reached: Option<Millis>) -> Option<Millis> {
+        if !self.rules.lease() {
+            return reached.map(|_| Millis(u64::MAX));
+        }
+        if self.membership.java_live() {
+            return None;
+        }
+        self.lease.until(reached, self.oldest_append())
+    }
+
+    fn leased(&self, reached: Option<Millis>, now: Millis) -> bool {
+        self.lease_end(reached).is_some_and(|until| now < until)
+    }
+
+    /// When [`Event::Tick`] is due at the latest, if nothing else is given before; it may lie in the past. `None` after the end.
+    pub fn next_deadline(&self, now: Millis) -> Option<Millis> {
+        if self.ended {
+            return None;
+        }
+        let lease = self.lease.next_end(now, self.oldest_append());
+        let due = [Some(self.lease.next_ask()), lease, self.membership.next_deadline(now), self.units_deadline];
+        due.into_iter().flatten().min()
+    }
+
+    /// Our fields for a status record that the caller writes for a unit that it runs; `None` when it may write none:
+    /// it runs no claim of the unit, or the claim was lost. The record repeats the claim, so no reader takes it for another one.
+    pub fn register_fields(&self, unit: &str) -> Option<RegisterFields> {
+        match self.units.get(unit)?.mine {
+            Mine::Running(run) if run.stop != Some(Stop::Hard) => Some(RegisterFields {
+                incarnation: self.membership.incarnation()?,
+                claim: run.claim,
+                held: true,
+                at: self.position - 1,
+                set: run.set,
+            }),
+            _ => None,
+        }
+    }
+
+    /// When the lease that this unit runs under ends; `None` when it may not run at all. The shell hands it to the pumps after each step:
+    /// they compare it with the clock themselves, so that a stuck herder cannot keep a lease.
+    pub fn lease_until(&self, unit: &str) -> Option<Millis> {
+        let state = self.units.get(unit)?;
+        self.membership.incarnation()?;
+        match state.mine {
+            Mine::Running(run) if run.stop != Some(Stop::Hard) => self.lease_end(self.lease.reached(state.partition)),
+            _ => None,
+        }
+    }
+
+    /// Whether this worker is a member and leased for the config topic and every status partition.
+    pub fn is_leased(&self, now: Millis) -> bool {
+        self.membership.incarnation().is_some() && self.leased(self.lease.all_reached(), now)
+    }
+
+    /// Own life, while this worker is a member.
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.membership.incarnation()
+    }
+}
+
+/// What an event may have changed.
+#[derive(Debug, PartialEq, Eq)]
+enum Scope {
+    /// Nothing that cannot wait for the next progress.
+    Nothing,
+    /// One unit, and nothing that lets another start.
+    Unit(Arc<str>),
+    All,
+}
+
+/// To wait for the fence time is to wait a little longer: clocks of two machines differ in speed, and a check takes time.
+fn fence_wait_ms(fence_ms: u64) -> u64 {
+    fence_ms.saturating_add(fence_ms.div_ceil(20)).saturating_add(50)
+}
+
+fn next_token(tokens: &mut u64) -> Token {
+    *tokens += 1;
+    Token(*tokens)
+}
+
+fn earliest(a: Option<Millis>, b: Option<Millis>) -> Option<Millis> {
+    [a, b].into_iter().flatten().min()
+}
+
+fn membership_token(action: &Action) -> Option<Token> {
+    match action {
+        Action::AppendJoined { token, .. }
+        | Action::AppendDraining { token, .. }
+        | Action::AppendGone { token }
+        | Action::CompareAndTombstone { token, .. } => Some(*token),
+        _ => None,
+    }
+}

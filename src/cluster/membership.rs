@@ -1,0 +1,422 @@
+//! Being a member: join, be refused, be evicted and join again, drain and leave.
+//!
+//! A member is who has a value in its last `worker-*` record. Gone is a tombstone, whoever wrote it. A process knows its record by a nonce; the
+//! offset of the record is its incarnation. A join whose acknowledgement is unknown is not sent again: the next attempt has a new nonce,
+//! and whichever record of ours is read is the one that counts.
+//!
+//! * *Join* after the config topic was read to an end, the Java group is empty, and nobody else is there: the living holder of the own id or
+//!   of any other id is refused; one that does not answer is tombstoned by compare-and-append, so that a record
+//!   that changed in between stays. A dead holder of the own id is replaced by the own `joined`.
+//! * *Act* when the own reader has folded the record, never on its acknowledgement.
+//! * *A foreign nonce under the own id*: stop everything and exit. Two processes with one id would evict each other in turn.
+//! * *Evicted* (no record any more): stop everything, join again after 1 s, 2 s ... 60 s. Without the back-off two workers that do not see each other
+//!   evict each other without end.
+//! * *Leave*: `draining`, everything stopped and released, then the tombstone. The other order would let others see a life as over
+//!   whose units still stop.
+//!
+//! One worker per group for now: the later of two that live leaves again.
+
+use std::sync::Arc;
+
+use super::assignment::owner;
+use super::member::{Incarnation, Member, MemberState, Millis, Nonce, WorkerId};
+use super::probes::{Probes, Verdict};
+use super::protocol::{Action, ExitReason, Token};
+
+/// How often the Java group is looked at.
+const JAVA_GROUP_INTERVAL_MS: u64 = 3_000;
+
+/// First and longest wait before another attempt to join.
+const BACK_OFF_MS: u64 = 1_000;
+const MAX_BACK_OFF_MS: u64 = 60_000;
+
+/// Between two attempts to write the tombstone of the own leave.
+const RETRY_MS: u64 = 500;
+
+/// How long a worker that is refused after it joined may take to leave.
+const REFUSED_LEAVE_MS: u64 = 10_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Reads, asks who lives, has no record in flight.
+    Looking,
+    /// `joined` is written; whether it landed is seen by reading.
+    Joining { token: Token, written_at: Option<Millis> },
+    /// Its record was folded.
+    Member { incarnation: Incarnation, since: Millis },
+    /// Hands everything over.
+    Leaving { incarnation: Incarnation, step: Leave },
+    /// Evicted, or the join failed.
+    BackOff { until: Millis },
+    /// Nothing is done any more.
+    Ended,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    Draining(Token),
+    Drained,
+    Gone(Token),
+    Retry(Millis),
+    Done,
+}
+
+/// What the rest of the control plane says when membership goes on.
+pub(super) struct Surroundings {
+    /// Whether the config topic is leased.
+    pub(super) leased: bool,
+    /// When the newest question was asked whose answer was reached for the config topic.
+    pub(super) reached: Option<Millis>,
+    /// What still runs or is held here; `None` when nothing is. Looked up only while shutting down.
+    pub(super) busy: Option<Arc<str>>,
+}
+
+/// The part of this worker in the group.
+pub(super) struct Membership {
+    id: WorkerId,
+    nonce_seed: u64,
+    nonces: u64,
+    phase: Phase,
+    members: Arc<[Member]>,
+    probes: Probes,
+    java_live: Option<bool>,
+    java_ask_at: Millis,
+    attempts: u32,
+    deadline: Option<Millis>,
+    refused: Option<ExitReason>,
+}
+
+impl Membership {
+    pub(super) fn new(id: WorkerId, nonce_seed: u64) -> Self {
+        Membership {
+            id,
+            nonce_seed,
+            nonces: 0,
+            phase: Phase::Looking,
+            members: Arc::new([]),
+            probes: Probes::default(),
+            java_live: None,
+            java_ask_at: Millis(0),
+            attempts: 0,
+            deadline: None,
+            refused: None,
+        }
+    }
+
+    /// Own life, while the fold shows it.
+    pub(super) fn incarnation(&self) -> Option<Incarnation> {
+        match self.phase {
+            Phase::Member { incarnation, .. } | Phase::Leaving { incarnation, .. } => Some(incarnation),
+            _ => None,
+        }
+    }
+
+    /// Whether this life is over or unknown to the fold.
+    pub(super) fn is_member(&self, incarnation: Incarnation) -> bool {
+        self.members.iter().any(|member| member.incarnation == incarnation)
+    }
+
+    /// Whether this worker should run the units.
+    pub(super) fn owns(&self) -> bool {
+        matches!(self.phase, Phase::Member { incarnation, .. } if owner(&self.members) == Some(incarnation))
+    }
+
+    /// Whether it leaves: nothing waits for a lease to come back.
+    pub(super) fn leaving(&self) -> bool {
+        matches!(self.phase, Phase::Leaving { .. })
+    }
+
+    /// Whether Java workers were there when last asked.
+    pub(super) fn java_live(&self) -> bool {
+        self.java_live == Some(true)
+    }
+
+    pub(super) fn folded(&mut self, members: Arc<[Member]>) {
+        self.probes.retain(&members);
+        self.members = members;
+    }
+
+    pub(super) fn probed(&mut self, incarnation: Incarnation, alive: bool, now: Millis) {
+        self.probes.answered(incarnation, alive, now);
+    }
+
+    pub(super) fn java_group(&mut self, live: bool) {
+        self.java_live = Some(live);
+    }
+
+    pub(super) fn shut_down(&mut self, deadline: Millis) {
+        self.deadline = Some(self.deadline.map_or(deadline, |before| before.min(deadline)));
+    }
+
+    /// Whether it was told to leave, or leaves because it was refused.
+    pub(super) fn shutting_down(&self) -> bool {
+        self.deadline.is_some()
+    }
+
+    pub(super) fn end(&mut self) {
+        self.phase = Phase::Ended;
+    }
+
+    /// A write of this worker's membership, or a tombstone for another, is stored.
+    pub(super) fn appended(&mut self, token: Token, now: Millis) {
+        match &mut self.phase {
+            Phase::Joining { token: own, written_at } if *own == token => *written_at = Some(now),
+            Phase::Leaving { step, .. } if *step == Leave::Draining(token) => *step = Leave::Drained,
+            Phase::Leaving { step, .. } if *step == Leave::Gone(token) => *step = Leave::Done,
+            _ => {}
+        }
+    }
+
+    /// It is not, or nobody knows.
+    pub(super) fn append_failed(
+        &mut self,
+        token: Token,
+        retriable: bool,
+        error: String,
+        now: Millis,
+    ) -> Result<(), ExitReason> {
+        if !retriable {
+            return Err(ExitReason::Append(error));
+        }
+        if self.probes.tombstone_failed(token, now) {
+            return Ok(());
+        }
+        match &mut self.phase {
+            Phase::Joining { token: own, .. } if *own == token => self.back_off(now),
+            // Draining is a courtesy to others; the leave does not depend on it.
+            Phase::Leaving { step, .. } if *step == Leave::Draining(token) => *step = Leave::Drained,
+            Phase::Leaving { step, .. } if *step == Leave::Gone(token) => *step = Leave::Retry(now.plus(RETRY_MS)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn back_off(&mut self, now: Millis) {
+        let wait = BACK_OFF_MS.saturating_mul(1 << self.attempts.min(16)).min(MAX_BACK_OFF_MS);
+        self.attempts += 1;
+        self.phase = Phase::BackOff { until: now.plus(wait) };
+    }
+
+    /// The nonce of attempt `number`: SplitMix64 over the seed, so that a process knows all of its own.
+    fn nonce(&self, number: u64) -> Nonce {
+        let mut z = self.nonce_seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Nonce(z ^ (z >> 31))
+    }
+
+    fn is_own(&self, nonce: Nonce) -> bool {
+        (1..=self.nonces).any(|number| self.nonce(number) == nonce)
+    }
+
+    fn own_record(&self) -> Option<&Member> {
+        self.members.iter().find(|member| member.id == self.id)
+    }
+
+    /// Does what is due. An error: the worker has to exit.
+    pub(super) fn advance(
+        &mut self,
+        around: &Surroundings,
+        now: Millis,
+        tokens: &mut impl FnMut() -> Token,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), ExitReason> {
+        if self.phase == Phase::Ended {
+            return Ok(());
+        }
+        if now >= self.java_ask_at {
+            self.java_ask_at = now.plus(JAVA_GROUP_INTERVAL_MS);
+            actions.push(Action::AskJavaGroup);
+        }
+        self.read_own_record(around, now, actions)?;
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            let waited_for = around.busy.as_deref().unwrap_or("the record that says that this worker left");
+            return Err(self.refused.take().unwrap_or(ExitReason::Deadline(waited_for.into())));
+        }
+        match self.phase {
+            Phase::Looking | Phase::BackOff { .. } if self.deadline.is_some() => self.finish(around, actions),
+            Phase::BackOff { until } if now < until => Ok(()),
+            Phase::Looking | Phase::BackOff { .. } => {
+                self.phase = Phase::Looking;
+                self.look(around, now, tokens, actions)
+            }
+            Phase::Member { incarnation, .. } => {
+                self.watch_others(incarnation, around, now, tokens, actions);
+                self.start_to_leave(incarnation, tokens, actions);
+                Ok(())
+            }
+            Phase::Leaving { incarnation, step } => self.leave(incarnation, step, around, now, tokens, actions),
+            Phase::Joining { .. } | Phase::Ended => Ok(()),
+        }
+    }
+
+    /// What the last record under the own id says about this worker.
+    fn read_own_record(
+        &mut self,
+        around: &Surroundings,
+        now: Millis,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), ExitReason> {
+        let record = self.own_record().map(|member| (member.incarnation, self.is_own(member.nonce)));
+        let same_id = || Err(ExitReason::SameId { worker: self.id.clone() });
+        match (self.phase, record) {
+            (Phase::Looking | Phase::Joining { .. } | Phase::BackOff { .. }, Some((incarnation, true))) => {
+                self.phase = Phase::Member { incarnation, since: now };
+                actions.push(Action::Joined { incarnation });
+            }
+            // Read beyond the own record, and it is not the last one.
+            (Phase::Joining { written_at: Some(written_at), .. }, record)
+                if around.reached.is_some_and(|at| at > written_at) =>
+            {
+                if record.is_some() {
+                    return same_id();
+                }
+                self.back_off(now);
+            }
+            (Phase::Member { .. } | Phase::Leaving { .. }, Some((_, false))) => return same_id(),
+            // An earlier attempt of this process landed late and is the last one now.
+            (Phase::Member { incarnation: before, .. }, Some((incarnation, true))) if incarnation != before => {
+                self.phase = Phase::Member { incarnation, since: now };
+                actions.push(Action::Joined { incarnation });
+            }
+            (Phase::Leaving { incarnation: before, step }, Some((incarnation, true))) if incarnation != before => {
+                self.phase = Phase::Leaving { incarnation, step };
+            }
+            (Phase::Member { since, .. }, None) => {
+                if now.since(since) >= MAX_BACK_OFF_MS {
+                    self.attempts = 0;
+                }
+                self.back_off(now);
+            }
+            (Phase::Leaving { .. }, None) => self.phase = Phase::BackOff { until: now },
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Joins when nobody else is there.
+    fn look(
+        &mut self,
+        around: &Surroundings,
+        now: Millis,
+        tokens: &mut impl FnMut() -> Token,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), ExitReason> {
+        match self.java_live {
+            Some(true) => return Err(ExitReason::JavaGroup),
+            Some(false) if around.leased => {}
+            Some(false) | None => return Ok(()),
+        }
+        let mut alone = true;
+        for member in self.members.clone().iter() {
+            let same_id = member.id == self.id;
+            match self.probes.verdict(member, now, actions) {
+                // It is on its way out.
+                Verdict::Alive if member.state == MemberState::Draining => alone = false,
+                Verdict::Alive if same_id => return Err(ExitReason::SameId { worker: member.id.clone() }),
+                Verdict::Alive => return Err(ExitReason::SecondWorker { worker: member.id.clone() }),
+                Verdict::Unknown => alone = false,
+                Verdict::Dead if same_id => {}
+                Verdict::Dead => {
+                    alone = false;
+                    self.probes.tombstone(member, &mut *tokens, actions);
+                }
+            }
+        }
+        if alone {
+            self.nonces += 1;
+            let (token, nonce) = (tokens(), self.nonce(self.nonces));
+            self.phase = Phase::Joining { token, written_at: None };
+            actions.push(Action::AppendJoined { token, nonce });
+        }
+        Ok(())
+    }
+
+    /// Another member joined at the same time, or came back: the one that joined first stays.
+    fn watch_others(
+        &mut self,
+        incarnation: Incarnation,
+        around: &Surroundings,
+        now: Millis,
+        tokens: &mut impl FnMut() -> Token,
+        actions: &mut Vec<Action>,
+    ) {
+        for member in self.members.clone().iter() {
+            if member.id == self.id {
+                continue;
+            }
+            match self.probes.verdict(member, now, actions) {
+                Verdict::Alive if member.incarnation < incarnation && member.state == MemberState::Joined => {
+                    if self.refused.is_none() {
+                        self.refused = Some(ExitReason::SecondWorker { worker: member.id.clone() });
+                        self.shut_down(now.plus(REFUSED_LEAVE_MS));
+                    }
+                }
+                Verdict::Dead if around.leased => self.probes.tombstone(member, &mut *tokens, actions),
+                Verdict::Alive | Verdict::Dead | Verdict::Unknown => {}
+            }
+        }
+    }
+
+    fn start_to_leave(
+        &mut self,
+        incarnation: Incarnation,
+        tokens: &mut impl FnMut() -> Token,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.deadline.is_none() {
+            return;
+        }
+        // A member: there is a record of ours.
+        let Some(nonce) = self.own_record().map(|member| member.nonce) else { return };
+        let token = tokens();
+        self.phase = Phase::Leaving { incarnation, step: Leave::Draining(token) };
+        actions.push(Action::AppendDraining { token, incarnation, nonce });
+    }
+
+    fn leave(
+        &mut self,
+        incarnation: Incarnation,
+        step: Leave,
+        around: &Surroundings,
+        now: Millis,
+        tokens: &mut impl FnMut() -> Token,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), ExitReason> {
+        let go = match step {
+            Leave::Draining(_) | Leave::Gone(_) => false,
+            Leave::Drained => around.busy.is_none(),
+            Leave::Retry(at) => now >= at,
+            Leave::Done => return self.finish(around, actions),
+        };
+        if go {
+            let token = tokens();
+            self.phase = Phase::Leaving { incarnation, step: Leave::Gone(token) };
+            actions.push(Action::AppendGone { token });
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, around: &Surroundings, actions: &mut Vec<Action>) -> Result<(), ExitReason> {
+        if around.busy.is_some() {
+            return Ok(());
+        }
+        if let Some(reason) = self.refused.take() {
+            return Err(reason);
+        }
+        self.phase = Phase::Ended;
+        actions.push(Action::Left);
+        Ok(())
+    }
+
+    /// When something is due.
+    pub(super) fn next_deadline(&self, now: Millis) -> Option<Millis> {
+        let own = match self.phase {
+            Phase::BackOff { until } => Some(until),
+            Phase::Leaving { step: Leave::Retry(at), .. } => Some(at),
+            _ => None,
+        };
+        let due = [own, self.deadline, Some(self.java_ask_at), self.probes.next_deadline(now)];
+        due.into_iter().flatten().filter(|at| *at > now).min()
+    }
+}

@@ -1,0 +1,296 @@
+//! What goes in and what comes out: the events and actions of the control plane.
+//!
+//! | action | answered by |
+//! |---|---|
+//! | `AskEnds` | `Ends` or `EndsFailed` |
+//! | `AskJavaGroup` | `JavaGroup`, or nothing when the question failed |
+//! | `Probe` | `ProbeAnswered` |
+//! | `Append...`, `Write...`, `CompareAndTombstone` | `Appended` or `AppendFailed`; what counts comes later, by reading: `Folded`, `StatusRead` |
+//! | `StartUnit` | `UnitStopped`, some day |
+//! | `StopUnit` | `UnitStopped` |
+//! | `SuspendUnit`, `ResumeUnit`, `Joined`, `Left`, `Exit` | nothing |
+//!
+//! Order matters in six places, and only the caller can keep it:
+//! * [`Event::Progress`] is given after the [`Event::Folded`] and [`Event::StatusRead`] of all records below the positions that
+//!   it names. Otherwise a lease would vouch for records that were not taken into account.
+//! * Two records that change the set of one group, or take its units away and bring them back, are not told in one [`Event::Folded`]: the
+//!   barrier has to see each set that somebody else may have seen. This begins when the config topic was read to an end for the first
+//!   time; until then one event for many records is enough.
+//! * The time given with an event is taken before the actions of that step are carried out: the lease counts from the
+//!   step that said [`Action::AskEnds`].
+//! * Each [`Action`] with a token is answered once, and within a bounded time.
+//! * [`Event::UnitStopped`] is given once per started claim, when nothing of it can write any more: its code has ended or its channels are closed, and
+//!   none of its status writes is under way. Until then the caller may write statuses for the claim with
+//!   [`register_fields`](super::ControlPlane::register_fields), one at a time; afterwards not.
+//! * The actions of one step are carried out in their order.
+
+use std::sync::Arc;
+
+use super::member::{Incarnation, Member, Millis, Nonce, Register, RegisterFields, Unit, WorkerId};
+
+/// Names a request, so that its answer can be told from others. Never reused within a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Begin. The listeners are open; the readers read from the beginning.
+    Start,
+    /// Time passed. Due at [`next_deadline`](super::ControlPlane::next_deadline); earlier or later ones do no harm to safety.
+    Tick,
+    /// The state that the config topic folds to, whole, after records changed members or units. `position` is the
+    /// offset behind the last record that it takes into account.
+    Folded {
+        /// Offset of the next record to fold.
+        position: i64,
+        /// Everyone whose last `worker-*` record has a value.
+        members: Arc<[Member]>,
+        /// Every unit that somebody has to hold: names are unique. The tasks of a stopped connector are left out; the connector itself
+        /// is not, nor is anything of a paused one, since its holder writes its status. The status of a unit that is
+        /// left out is removed.
+        wanted: Arc<[Unit]>,
+    },
+    /// A status record was read; each one, in the order of its partition, also those of Java, those of unknown units and own ones.
+    StatusRead {
+        /// The unit that its key names.
+        unit: Arc<str>,
+        /// As in [`Unit::group`]; derived from the key alone.
+        group: Option<Arc<str>>,
+        /// Partition of the status topic.
+        partition: i32,
+        /// What it says of the unit's holder.
+        register: Register,
+    },
+    /// Everything below these positions was given to the control plane.
+    Progress {
+        /// Position in the config topic.
+        config: i64,
+        /// Position in each partition of the status topic, by number.
+        status: Vec<i64>,
+    },
+    /// The leaders answered [`Action::AskEnds`], under the isolation of the reader of each topic.
+    Ends {
+        /// Which request.
+        ask: Token,
+        /// End of the config topic.
+        config: i64,
+        /// End of each partition of the status topic, by number.
+        status: Vec<i64>,
+    },
+    /// [`Action::AskEnds`] failed or took too long.
+    EndsFailed {
+        /// Which request.
+        ask: Token,
+    },
+    /// Since when the caller's oldest write to an internal topic is unacknowledged, other than writes asked for by an [`Action`]; `None`
+    /// when there is none. Given when it changes.
+    OldestAppend(Option<Millis>),
+    /// The answer to [`Action::Probe`]: whether the process with that very nonce answers.
+    ProbeAnswered {
+        /// Who was asked.
+        worker: WorkerId,
+        /// Which life of it.
+        incarnation: Incarnation,
+        /// Whether it lives.
+        alive: bool,
+    },
+    /// The answer to [`Action::AskJavaGroup`]: whether a group of this id has members that are Java workers. Not given
+    /// when the question failed; it is asked again.
+    JavaGroup {
+        /// Whether it has members.
+        live: bool,
+    },
+    /// A record is stored by all in-sync replicas; for [`Action::CompareAndTombstone`]: committed.
+    Appended {
+        /// Which request.
+        token: Token,
+    },
+    /// A record was not stored, or it is not known whether it was; or the comparison said no.
+    AppendFailed {
+        /// Which request.
+        token: Token,
+        /// Whether another attempt may succeed. A comparison that said no is retriable.
+        retriable: bool,
+        /// What went wrong.
+        error: String,
+    },
+    /// A unit that was started has stopped, on request or by itself. A unit that merely FAILED has not: it keeps its claim until
+    /// it is told to stop.
+    UnitStopped {
+        /// Its name.
+        unit: Arc<str>,
+        /// The claim that it ran under.
+        claim: u64,
+    },
+    /// An internal topic was truncated, emptied or made anew: what was read is not the truth any more.
+    LogLost {
+        /// What was noticed, where.
+        error: String,
+    },
+    /// Leave in an orderly way, at the latest at the deadline.
+    Shutdown {
+        /// When to give up waiting.
+        deadline: Millis,
+    },
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Ask the leaders, never a cache, for the ends of the config topic and of all status partitions.
+    AskEnds {
+        /// To be repeated in the answer.
+        ask: Token,
+    },
+    /// Ask whether the Java group has members.
+    AskJavaGroup,
+    /// Ask the process at the addresses of this member's record whether it is the one with this nonce. Somebody else
+    /// at that address, for example this very process, counts as no answer.
+    Probe {
+        /// Whom.
+        worker: WorkerId,
+        /// Which life of it.
+        incarnation: Incarnation,
+        /// The nonce that it must answer with.
+        nonce: Nonce,
+    },
+    /// Append `joined` under the own id. Not to be retried: whether it landed is seen by reading.
+    AppendJoined {
+        /// To be answered.
+        token: Token,
+        /// The nonce of this attempt.
+        nonce: Nonce,
+    },
+    /// Append `draining` under the own id.
+    AppendDraining {
+        /// To be answered.
+        token: Token,
+        /// Own life.
+        incarnation: Incarnation,
+        /// The nonce it joined with.
+        nonce: Nonce,
+    },
+    /// Append a tombstone under the own id.
+    AppendGone {
+        /// To be answered.
+        token: Token,
+    },
+    /// Compare and append: a tombstone for this member, provided that its record still shows this incarnation.
+    CompareAndTombstone {
+        /// To be answered.
+        token: Token,
+        /// Whom.
+        worker: WorkerId,
+        /// Which life of it.
+        incarnation: Incarnation,
+    },
+    /// The own `joined` record was folded: this worker is a member. Said again with a new incarnation after an eviction.
+    Joined {
+        /// Own life, in every record from now on.
+        incarnation: Incarnation,
+    },
+    /// Write a status record that claims the unit; nothing runs yet.
+    WriteClaim {
+        /// To be answered.
+        token: Token,
+        /// Its name.
+        unit: Arc<str>,
+        /// Its partition of the status topic.
+        partition: i32,
+        /// Our fields of the record.
+        fields: RegisterFields,
+    },
+    /// Write a status record that releases the unit.
+    WriteRelease {
+        /// To be answered.
+        token: Token,
+        /// Its name.
+        unit: Arc<str>,
+        /// Its partition of the status topic.
+        partition: i32,
+        /// Our fields of the record.
+        fields: RegisterFields,
+    },
+    /// Write a tombstone for the status of a unit that is not wanted any more.
+    WriteTombstone {
+        /// To be answered.
+        token: Token,
+        /// Its name.
+        unit: Arc<str>,
+        /// Its partition of the status topic.
+        partition: i32,
+    },
+    /// Run the unit under this claim.
+    StartUnit {
+        /// What to run.
+        unit: Unit,
+        /// The claim, to be repeated in [`Event::UnitStopped`].
+        claim: u64,
+    },
+    /// Stop the unit. May be said twice for a claim: first orderly, then hard.
+    StopUnit {
+        /// Its name.
+        unit: Arc<str>,
+        /// The claim that it runs under.
+        claim: u64,
+        /// Another worker may hold it: stop without committing anything and without a status.
+        hard: bool,
+    },
+    /// No new batch, no commit, no status; tear nothing down.
+    SuspendUnit {
+        /// Its name.
+        unit: Arc<str>,
+        /// The claim that it runs under.
+        claim: u64,
+    },
+    /// Go on after [`Action::SuspendUnit`].
+    ResumeUnit {
+        /// Its name.
+        unit: Arc<str>,
+        /// The claim that it runs under.
+        claim: u64,
+    },
+    /// The worker has left in an orderly way; nothing of it runs and the log says so.
+    Left,
+    /// End the process. Units that ran were told to stop hard before.
+    Exit {
+        /// Why.
+        reason: ExitReason,
+    },
+}
+
+/// Why a worker ends.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExitReason {
+    /// The own worker id belongs to another process that lives.
+    #[error(
+        "another living process is worker {worker} of this group: give each worker its own \
+         rest.advertised.host.name and rest.advertised.port, or stop the other one"
+    )]
+    SameId {
+        /// The id.
+        worker: WorkerId,
+    },
+    /// Another worker of the group lives, and more than one is not supported yet.
+    #[error(
+        "worker {worker} of the same group.id is alive, and this version supports one worker per group: \
+         stop that worker first or use another group.id with topics of its own"
+    )]
+    SecondWorker {
+        /// The one that lives.
+        worker: WorkerId,
+    },
+    /// A Java worker of the group lives.
+    #[error("Java workers of the same group.id are alive: stop all of them before this worker takes the group over")]
+    JavaGroup,
+    /// A record could not be written, and trying again is of no use.
+    #[error("cannot write to an internal topic: {0}")]
+    Append(String),
+    /// What was read is not the truth any more.
+    #[error("an internal topic lost records that had been read, so this worker must read it anew: {0}")]
+    LogLost(String),
+    /// Not everything could be stopped and released in time. Others run it after the fence time.
+    #[error("the worker could not leave in time; waited for: {0}")]
+    Deadline(String),
+}

@@ -1,0 +1,48 @@
+//! A switch for each rule, for tests only: a rule that can be taken away without a test noticing is not tested.
+//!
+//! Outside of tests every rule is the constant `true` and the switch does not exist.
+
+macro_rules! rules {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Which rules apply: all of them.
+        #[cfg(not(test))]
+        #[derive(Debug, Clone, Copy)]
+        pub(super) struct Rules;
+
+        #[cfg(not(test))]
+        impl Rules {
+            pub(super) const ALL: Rules = Rules;
+            $($(#[$doc])* pub(super) const fn $name(self) -> bool { true })*
+        }
+
+        /// Which rules apply.
+        #[cfg(test)]
+        #[derive(Debug, Clone, Copy)]
+        pub(super) struct Rules { $($(#[$doc])* pub(super) $name: bool,)* }
+
+        #[cfg(test)]
+        impl Rules {
+            pub(super) const ALL: Rules = Rules { $($name: true,)* };
+            $(pub(super) const fn $name(self) -> bool { self.$name })*
+        }
+    };
+}
+
+rules! {
+    /// A unit runs while leased only. Without: two runners.
+    lease,
+    /// A claim that replaced an unreleased one waits until the other's lease is over. Without: two runners.
+    age,
+    /// Only a claim that was read counts. Without: two runners.
+    read_back,
+    /// The holder is waited for while it is a member. Serves orderly stops, not safety.
+    wait_release,
+    /// A claim waits until everything was folded that its rivals had folded.
+    causal,
+    /// Tasks of a new set wait for those of the older one. Without: two sets at once.
+    barrier,
+    /// A register that is merely empty is trusted only when no older view can be leased any more. Without: two sets at once.
+    barrier_age,
+    /// Claims of an older set are released, also by a worker that will own the unit again. Without: deadlock.
+    release_own,
+}

@@ -1,0 +1,260 @@
+//! The status topic: what each unit does, and its register.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+
+use super::status_records::{StatusRecord, StatusTopicRecord, TopicUse, UnitId, UnitState};
+use super::topic_log::{Fold, LogError, LogSettings, Subscribers, TopicLog, send_to_all};
+use crate::backend::{Backend, ProducerRecord, ReadBatch};
+use crate::cluster::Register;
+
+/// What is known of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitStatus {
+    /// What REST shows. Not always the last record: Java's reader ignores a task's UNASSIGNED of a worker that has lost the task to
+    /// another one already.
+    pub shown: StatusRecord,
+    /// What the last record says of the holder.
+    pub register: Register,
+    /// Partition of that record.
+    pub partition: i32,
+    /// Offset of that record.
+    pub offset: i64,
+}
+
+/// A snapshot of the status topic. Clones share everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StatusState {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Inner {
+    units: BTreeMap<UnitId, Arc<UnitStatus>>,
+    /// By connector, then topic.
+    topics: BTreeMap<String, BTreeMap<String, TopicUse>>,
+}
+
+impl StatusState {
+    /// A unit's status; `None` without a record or after a tombstone.
+    pub fn unit(&self, unit: &UnitId) -> Option<&Arc<UnitStatus>> {
+        self.inner.units.get(unit)
+    }
+
+    /// All units that have a status.
+    pub fn units(&self) -> impl ExactSizeIterator<Item = (&UnitId, &Arc<UnitStatus>)> {
+        self.inner.units.iter()
+    }
+
+    /// The tasks of a connector that have a status, by number.
+    pub fn tasks<'a>(&'a self, connector: &str) -> impl Iterator<Item = (u32, &'a Arc<UnitStatus>)> + use<'a> {
+        let name = connector.to_owned();
+        let range = UnitId::Task(name.clone(), 0)..=UnitId::Task(name, u32::MAX);
+        self.inner.units.range(range).filter_map(|(unit, status)| match unit {
+            UnitId::Task(_, task) => Some((*task, status)),
+            UnitId::Connector(_) => None,
+        })
+    }
+
+    /// The register of a unit.
+    pub fn register(&self, unit: &UnitId) -> Register {
+        self.unit(unit).map_or(Register::Empty, |status| status.register)
+    }
+
+    /// The topics that a connector used since they were reset.
+    pub fn topics(&self, connector: &str) -> impl Iterator<Item = (&str, &TopicUse)> {
+        self.inner.topics.get(connector).into_iter().flatten().map(|(topic, value)| (topic.as_str(), value))
+    }
+
+    /// Applies one record (Java: `KafkaStatusBackingStore.read`). Pure.
+    pub fn apply(&mut self, record: StatusTopicRecord, partition: i32, offset: i64) -> Option<StatusRead> {
+        let inner = Arc::make_mut(&mut self.inner);
+        match record {
+            StatusTopicRecord::TopicUse { topic, connector, value: Some(value) } => {
+                inner.topics.entry(connector).or_default().insert(topic, value);
+                None
+            }
+            StatusTopicRecord::TopicUse { topic, connector, value: None } => {
+                if let Some(topics) = inner.topics.get_mut(&connector) {
+                    topics.remove(&topic);
+                    if topics.is_empty() {
+                        inner.topics.remove(&connector);
+                    }
+                }
+                None
+            }
+            StatusTopicRecord::Status(unit, None) => {
+                inner.units.remove(&unit);
+                Some(StatusRead { unit, register: Register::Empty, partition, offset, status: None })
+            }
+            StatusTopicRecord::Status(unit, Some(record)) => {
+                let register = record.register.map_or(Register::Foreign, Register::Ours);
+                let shown = match inner.units.get(&unit) {
+                    Some(known) if is_outdated(&unit, &record, &known.shown) => known.shown.clone(),
+                    _ => record,
+                };
+                let status = Arc::new(UnitStatus { shown, register, partition, offset });
+                inner.units.insert(unit.clone(), status.clone());
+                Some(StatusRead { unit, register, partition, offset, status: Some(status) })
+            }
+        }
+    }
+}
+
+/// Java's rule for a task that was moved: its old worker's UNASSIGNED may come after the new one's RUNNING. Ours come in the order of the
+/// register and are never outdated.
+fn is_outdated(unit: &UnitId, record: &StatusRecord, shown: &StatusRecord) -> bool {
+    matches!(unit, UnitId::Task(..))
+        && record.register.is_none()
+        && record.state == UnitState::Unassigned
+        && shown.state == UnitState::Running
+        && shown.generation >= record.generation
+}
+
+/// A status record that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusRead {
+    /// Its unit.
+    pub unit: UnitId,
+    /// What it says of the unit's holder.
+    pub register: Register,
+    /// Where it stands.
+    pub partition: i32,
+    /// Where it stands.
+    pub offset: i64,
+    /// The status after it; `None` for a tombstone.
+    pub status: Option<Arc<UnitStatus>>,
+}
+
+/// What a batch brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusUpdate {
+    /// Each status record, in order of its partition. Those of used topics are left out.
+    pub reads: Vec<StatusRead>,
+    /// The positions behind the batch, by partition number.
+    pub positions: Vec<i64>,
+}
+
+#[derive(Default)]
+struct Core {
+    state: StatusState,
+    positions: Vec<i64>,
+    subscribers: Subscribers<StatusUpdate>,
+}
+
+/// The lock is held for plain calculations only, which do not panic half-way.
+fn lock(core: &Mutex<Core>) -> MutexGuard<'_, Core> {
+    core.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct StatusFold {
+    core: Arc<Mutex<Core>>,
+    snapshots: watch::Sender<StatusState>,
+}
+
+#[async_trait]
+impl Fold for StatusFold {
+    async fn fold(&mut self, batch: &ReadBatch, positions: &[i64]) {
+        let (subscribers, reads) = self.apply(batch, positions);
+        send_to_all(&subscribers, StatusUpdate { reads, positions: positions.to_vec() }).await;
+    }
+}
+
+impl StatusFold {
+    fn apply(&self, batch: &ReadBatch, positions: &[i64]) -> (Vec<mpsc::Sender<StatusUpdate>>, Vec<StatusRead>) {
+        let mut core = lock(&self.core);
+        let mut reads = Vec::new();
+        for record in &batch.records {
+            let at = batch.partition(record);
+            match StatusTopicRecord::decode(record.offset, record.key.as_ref(), record.value.as_ref()) {
+                Ok(decoded) => reads.extend(core.state.apply(decoded, at.partition, record.offset)),
+                Err(error) => tracing::warn!(topic = %at.topic, partition = at.partition, "{error}"),
+            }
+        }
+        core.positions = positions.to_vec();
+        self.snapshots.send_replace(core.state.clone());
+        (core.subscribers.current(), reads)
+    }
+}
+
+/// The status topic.
+pub struct StatusStore {
+    log: TopicLog,
+    core: Arc<Mutex<Core>>,
+    state: watch::Receiver<StatusState>,
+}
+
+impl StatusStore {
+    /// Reads the topic to its end and goes on following it.
+    pub async fn open(backend: Arc<dyn Backend>, topic: &str, settings: LogSettings) -> Result<StatusStore, LogError> {
+        let core = Arc::<Mutex<Core>>::default();
+        let (snapshots, state) = watch::channel(StatusState::default());
+        let fold = StatusFold { core: core.clone(), snapshots };
+        let log = TopicLog::open(backend, topic, settings, fold).await?;
+        {
+            // Partitions that are empty have no batch that would say where they stand.
+            let mut core = lock(&core);
+            if core.positions.is_empty() {
+                core.positions = log.positions();
+            }
+        }
+        Ok(StatusStore { log, core, state })
+    }
+
+    /// The log itself: positions, ends, its loss.
+    pub fn log(&self) -> &TopicLog {
+        &self.log
+    }
+
+    /// What is folded now.
+    pub fn snapshot(&self) -> StatusState {
+        self.state.borrow().clone()
+    }
+
+    /// Wakes for each new snapshot; those in between may be missed.
+    pub fn snapshots(&self) -> watch::Receiver<StatusState> {
+        self.state.clone()
+    }
+
+    /// The state and positions now, and every update after that, none missed. A subscriber that does not take them holds up the reader.
+    /// [`StatusStore::put`] does not wait for the reader.
+    pub fn subscribe(&self) -> (StatusState, Vec<i64>, mpsc::Receiver<StatusUpdate>) {
+        let mut core = lock(&self.core);
+        let updates = core.subscribers.add();
+        (core.state.clone(), core.positions.clone(), updates)
+    }
+
+    /// Appends a status, or a tombstone for `None`, and waits until it is stored (not until it is read). Returns partition and offset.
+    /// The caller has at most one write of a unit under way.
+    pub async fn put(
+        &self,
+        unit: &UnitId,
+        status: Option<StatusRecord>,
+        limit: Duration,
+    ) -> Result<(i32, i64), LogError> {
+        self.append(StatusTopicRecord::Status(unit.clone(), status), limit).await
+    }
+
+    /// Notes that a connector used a topic, or forgets it for `None`.
+    pub async fn put_topic_use(
+        &self,
+        connector: &str,
+        topic: &str,
+        value: Option<TopicUse>,
+        limit: Duration,
+    ) -> Result<(i32, i64), LogError> {
+        let (topic, connector) = (topic.to_owned(), connector.to_owned());
+        self.append(StatusTopicRecord::TopicUse { topic, connector, value }, limit).await
+    }
+
+    async fn append(&self, record: StatusTopicRecord, limit: Duration) -> Result<(i32, i64), LogError> {
+        let record: ProducerRecord = record.encode(self.log.topic());
+        let stored = self.log.append(vec![record], limit).await?;
+        // One record was given, so one was stored.
+        Ok(stored.first().copied().unwrap_or((-1, -1)))
+    }
+}

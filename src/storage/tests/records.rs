@@ -1,0 +1,148 @@
+//! The bytes of our own records and fields. Others of this format run beside us: a change here needs a new version number.
+
+use super::super::config_records::{Commit, ConfigRecord, Fingerprint, RestartRequest, SessionKey, TargetState};
+use super::super::plan;
+use super::super::status_records::{StatusRecord, StatusTopicRecord, UnitId, UnitState};
+use super::*;
+use crate::cluster::{Incarnation, MemberState, NO_SET, Nonce, RegisterFields};
+
+/// The record has these bytes, and they are read as that record.
+fn check(record: ConfigRecord, key: &str, value: Option<&str>) {
+    let (written_key, written) = (record.key(), record.value());
+    assert_eq!(written_key, key);
+    assert_eq!(written.as_deref(), value.map(str::as_bytes), "{key}");
+    assert_eq!(ConfigRecord::decode(0, Some(&written_key), written.as_ref()), Ok(record));
+}
+
+fn joined() -> super::super::config_records::MemberRecord {
+    super::super::config_records::MemberRecord {
+        state: MemberState::Joined,
+        nonce: Nonce(0xfedc_ba98_7654_3210),
+        incarnation: None,
+        rest_url: "http://h:8083/".into(),
+        gossip_address: "h:7946".into(),
+        settled: false,
+        node_version: "0.1.0".into(),
+    }
+}
+
+#[test]
+fn own_records_of_the_config_topic() {
+    check(
+        ConfigRecord::Member("h:8083".into(), Some(joined())),
+        "worker-h:8083",
+        Some(
+            r#"{"v":1,"state":"joined","nonce":"fedcba9876543210","rest_url":"http://h:8083/","gossip_address":"h:7946","settled":false,"node_version":"0.1.0"}"#,
+        ),
+    );
+    let entry = super::super::cluster_state::MemberEntry { record: joined(), offset: 17 };
+    check(
+        plan::member_draining("h:8083", &entry),
+        "worker-h:8083",
+        Some(
+            r#"{"v":1,"state":"draining","nonce":"fedcba9876543210","incarnation":17,"rest_url":"http://h:8083/","gossip_address":"h:7946","settled":false,"node_version":"0.1.0"}"#,
+        ),
+    );
+    check(plan::member_gone("h:8083"), "worker-h:8083", None);
+    let commit = Commit { tasks: 3, config: Some(Fingerprint(0xab)) };
+    check(
+        ConfigRecord::Commit("a".into(), commit),
+        "commit-a",
+        Some(r#"{"tasks":3,"v":1,"config":"00000000000000ab"}"#),
+    );
+    let request = RestartRequest { include_tasks: false, only_failed: true, task: Some(2) };
+    check(
+        plan::restart("a", request),
+        "restart-connector-a",
+        Some(r#"{"include-tasks":false,"only-failed":true,"v":1,"task":2}"#),
+    );
+}
+
+#[test]
+fn records_of_java() {
+    let null = RawConfig::from([("a".into(), None), ("b".into(), Some("\u{1f}\u{1f600}/".into()))]);
+    check(
+        ConfigRecord::Task("näme-1 x".into(), 12, null),
+        "task-näme-1 x-12",
+        Some(r#"{"properties":{"a":null,"b":"\u001F\uD83D\uDE00/"}}"#),
+    );
+    check(
+        ConfigRecord::TargetState("a".into(), Some(TargetState::Stopped)),
+        "target-state-a",
+        Some(r#"{"state":"PAUSED","state.v2":"STOPPED"}"#),
+    );
+    check(ConfigRecord::TaskCount("a".into(), 2), "tasks-fencing-a", Some(r#"{"task-count":2}"#));
+    check(ConfigRecord::LoggerLevel("a.b".into(), "DEBUG".into()), "logger-cluster-a.b", Some(r#"{"level":"DEBUG"}"#));
+    let key = SessionKey { key: "c2VjcmV0".into(), algorithm: "HmacSHA256".into(), creation_timestamp: 1 };
+    assert!(!format!("{key:?}").contains("c2VjcmV0"));
+    check(
+        ConfigRecord::SessionKey(key),
+        "session-key",
+        Some(r#"{"key":"c2VjcmV0","algorithm":"HmacSHA256","creation-timestamp":1}"#),
+    );
+}
+
+#[test]
+fn a_later_version_may_add_fields() {
+    let key = "worker-w".into();
+    let value = r#"{"v":2,"state":"joined","nonce":"1","rest_url":"r","zone":"b"}"#.into();
+    let record = ConfigRecord::decode(0, Some(&key), Some(&value)).unwrap();
+    assert!(matches!(record, ConfigRecord::Member(id, Some(member)) if id == "w" && member.nonce == Nonce(1)));
+}
+
+#[test]
+fn own_fields_of_a_status() {
+    let register = RegisterFields { incarnation: Incarnation(17), claim: 3, held: true, at: 40, set: NO_SET };
+    let status = StatusRecord {
+        state: UnitState::Running,
+        trace: None,
+        worker_id: "h:8083".into(),
+        generation: 0,
+        version: Some("1".into()),
+        register: Some(register),
+    };
+    let record = StatusTopicRecord::Status(UnitId::Task("a-b".into(), 0), Some(status));
+    let (key, value) = (record.key(), record.value());
+    assert_eq!(key, "status-task-a-b-0");
+    let expected = r#"{"state":"RUNNING","trace":null,"worker_id":"h:8083","generation":0,"version":"1","v":1,"incarnation":17,"claim":3,"held":true,"at":40,"set":-1}"#;
+    assert_eq!(value.as_deref(), Some(expected.as_bytes()));
+    assert_eq!(StatusTopicRecord::decode(0, Some(&key), value.as_ref()), Ok(record));
+}
+
+#[test]
+fn odd_statuses_are_errors() {
+    for (key, value) in [
+        ("status-task-a", "{}"),
+        ("status-topic-t", "{}"),
+        ("status-topic-t:other-a", "{}"),
+        ("status-connector-a", r#"{"state":"NEWSTATE","worker_id":"a","generation":1}"#),
+        ("status-connector-a", r#"{"state":"RUNNING","worker_id":"a"}"#),
+        ("status-connector-a", r#"{"state":"RUNNING","generation":1.0}"#),
+        ("status-connector-a", r#"{"state":"RUNNING","generation":1,"incarnation":1}"#),
+        ("status-connector-a", r#"{"state":"RUNNING","generation":1,"incarnation":1,"claim":-1,"held":true,"at":1}"#),
+        ("unknown", "{}"),
+    ] {
+        let (key, value) = (key.into(), value.into());
+        let error = StatusTopicRecord::decode(5, Some(&key), Some(&value)).unwrap_err();
+        assert_eq!(error.offset, 5, "{error}");
+    }
+}
+
+#[test]
+fn the_fingerprint_tells_configurations_apart() {
+    let of = |pairs: &[(&str, Option<&str>)]| {
+        Fingerprint::of(&pairs.iter().map(|(name, value)| ((*name).to_owned(), value.map(str::to_owned))).collect())
+    };
+    let all = [
+        of(&[]),
+        of(&[("a", None)]),
+        of(&[("a", Some(""))]),
+        of(&[("a", Some("b"))]),
+        of(&[("ab", Some(""))]),
+        of(&[("a", Some("b")), ("c", None)]),
+    ];
+    let distinct: std::collections::HashSet<_> = all.iter().collect();
+    assert_eq!(distinct.len(), all.len());
+    // It stands in the topic: it may never change.
+    assert_eq!(of(&[("a", Some("b"))]), Fingerprint(0x6693_466f_1f46_1e3b));
+}

@@ -1,0 +1,295 @@
+//! Compare-and-append: what was checked against the whole log is written before anybody else can write to it, or not at all.
+//!
+//! All writers share one transactional id. Who takes it over fences every other one, whose commit then fails; so nothing can have been
+//! written between the check and the commit that the check did not see.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{LogError, TopicLog};
+use crate::backend::{
+    Backend, BackendError, ClientSettings, Isolation, ProducerRecord, RecordReader, TransactionalWriter,
+};
+
+/// How long a compare-and-append may take once its turn has come.
+pub const COMPARE_AND_APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long it may wait for its turn among those of this worker.
+const TURN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Attempts of one compare-and-append: each fenced one means that another worker was at it.
+const MAX_ATTEMPTS: u32 = 32;
+
+/// Longest wait after the first lost race; it doubles with each further one, up to [`MAX_BACKOFF`]. The wait itself is random.
+const MIN_BACKOFF: Duration = Duration::from_millis(50);
+
+/// Longest wait between two attempts.
+const MAX_BACKOFF: Duration = Duration::from_millis(800);
+
+/// How long the open transaction of another writer is waited for before it is aborted. One that lives needs some ten milliseconds; to fence
+/// it would only make it begin again.
+const COURTESY: Duration = Duration::from_millis(500);
+
+/// Wait between two looks at an open transaction, at most; random.
+const COURTESY_LOOK: Duration = Duration::from_millis(40);
+
+/// Least time that is given to an abort, also when the time of the whole is over.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why nothing was written, or why it is not known whether.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CompareError<E> {
+    /// The check said no. Nothing was written.
+    #[error("{0}")]
+    Rejected(E),
+    /// Nothing was written.
+    #[error("nothing was written: {0}")]
+    NotWritten(LogError),
+    /// The commit was under way when the time was over.
+    #[error("it is not known whether it was written: {0}")]
+    Unknown(LogError),
+    /// It is written; only this reader has not seen it yet.
+    #[error("it was written, but reading it back failed: {0}")]
+    Unseen(LogError),
+}
+
+impl CompareError<Infallible> {
+    /// The same error where a check can say no.
+    pub fn widen<E>(self) -> CompareError<E> {
+        match self {
+            CompareError::Rejected(never) => match never {},
+            CompareError::NotWritten(error) => CompareError::NotWritten(error),
+            CompareError::Unknown(error) => CompareError::Unknown(error),
+            CompareError::Unseen(error) => CompareError::Unseen(error),
+        }
+    }
+}
+
+/// The shared transactional id and this worker's writer for it.
+pub struct Transactions {
+    backend: Arc<dyn Backend>,
+    settings: ClientSettings,
+    id: String,
+    /// Asks for the high watermark, which a reader of committed records does not see.
+    high_watermark: tokio::sync::Mutex<Box<dyn RecordReader>>,
+    /// Kept between calls. Taken out while it is at work, so that a call that is dropped half-way does not leave an open transaction to the next.
+    writer: tokio::sync::Mutex<Option<Arc<dyn TransactionalWriter>>>,
+}
+
+/// What one attempt came to.
+enum Attempt<E> {
+    Done(Vec<(i32, i64)>),
+    /// Another writer took the id over, or the call may succeed when repeated: nothing was written.
+    Again(BackendError),
+    /// The commit may have happened.
+    InDoubt(Vec<(i32, i64)>, BackendError),
+    Failed(CompareError<E>),
+}
+
+impl Transactions {
+    /// `id` is `connect-cluster-<group.id>`, as that of Java's leader. The writer is opened at the first use. `writer` and `reader` are the settings of clients.
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        writer: ClientSettings,
+        reader: &ClientSettings,
+        id: impl Into<String>,
+    ) -> Result<Transactions, BackendError> {
+        let high_watermark = tokio::sync::Mutex::new(backend.reader(reader, Isolation::ReadUncommitted)?);
+        let writers = tokio::sync::Mutex::default();
+        Ok(Transactions { backend, settings: writer, id: id.into(), high_watermark, writer: writers })
+    }
+
+    /// Takes the id over, whoever has it: the transaction of a writer that died is aborted, and readers get to see what stands behind it.
+    pub async fn take_over(&self, limit: Duration) -> Result<(), BackendError> {
+        let turn = tokio::time::timeout(TURN_TIMEOUT, self.writer.lock()).await;
+        let busy = |_| BackendError::Retriable("other writes of this worker take too long".into());
+        let mut writer = turn.map_err(busy)?;
+        *writer = None;
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.backend.transactional_writer(&self.settings, &self.id, remaining(deadline)).await {
+                // While the broker ends the older transaction it asks for patience.
+                Err(BackendError::Retriable(_)) if Instant::now() + MIN_BACKOFF < deadline => {}
+                opened => {
+                    *writer = Some(opened?);
+                    return Ok(());
+                }
+            }
+            tokio::time::sleep(MIN_BACKOFF).await;
+        }
+    }
+}
+
+impl TopicLog {
+    /// Calls `check` when this reader has folded everything, and writes what it returns in one transaction; when another writer came
+    /// between, again. Returns when this reader has folded the records, with partition and offset of each. `check` may be called several
+    /// times; an empty answer means that there is nothing to write.
+    pub async fn compare_and_append<E>(
+        &self,
+        transactions: &Transactions,
+        mut check: impl FnMut() -> Result<Vec<ProducerRecord>, E>,
+    ) -> Result<Vec<(i32, i64)>, CompareError<E>> {
+        let timeout = |limit| self.shared.timeout("a compare-and-append", limit);
+        let turn = tokio::time::timeout(TURN_TIMEOUT, transactions.writer.lock()).await;
+        let mut slot = turn.map_err(|_| CompareError::NotWritten(timeout(TURN_TIMEOUT)))?;
+        let deadline = Instant::now() + COMPARE_AND_APPEND_TIMEOUT;
+        let mut doubt = None;
+        for attempt in 1..=MAX_ATTEMPTS {
+            let outcome = match self.writer(transactions, slot.take(), deadline).await {
+                Err(error @ BackendError::Refused(_)) => {
+                    return Err(CompareError::NotWritten(self.shared.backend_error(error)));
+                }
+                Err(error) => Attempt::Again(error),
+                Ok(writer) => {
+                    let outcome = self.attempt(&*writer, &mut check, doubt.take(), deadline).await;
+                    if matches!(outcome, Attempt::Done(_) | Attempt::Failed(CompareError::Rejected(_))) {
+                        *slot = Some(writer);
+                    }
+                    outcome
+                }
+            };
+            let error = match outcome {
+                Attempt::Done(offsets) => return self.seen(offsets, deadline).await,
+                Attempt::Failed(error) => return Err(error),
+                Attempt::Again(error) => error,
+                Attempt::InDoubt(offsets, error) => {
+                    doubt = Some(offsets);
+                    error
+                }
+            };
+            let backoff = (MIN_BACKOFF * (1 << (attempt - 1).min(10))).min(MAX_BACKOFF).mul_f64(fastrand::f64());
+            if Instant::now() + backoff >= deadline || attempt == MAX_ATTEMPTS {
+                let error = self.shared.backend_error(error);
+                return Err(if doubt.is_some() {
+                    CompareError::Unknown(error)
+                } else {
+                    CompareError::NotWritten(error)
+                });
+            }
+            tracing::debug!(topic = %self.shared.topic, %error, attempt, "compare-and-append again");
+            tokio::time::sleep(backoff).await;
+        }
+        Err(CompareError::NotWritten(timeout(COMPARE_AND_APPEND_TIMEOUT)))
+    }
+
+    async fn writer(
+        &self,
+        transactions: &Transactions,
+        kept: Option<Arc<dyn TransactionalWriter>>,
+        deadline: Instant,
+    ) -> Result<Arc<dyn TransactionalWriter>, BackendError> {
+        match kept {
+            Some(writer) => Ok(writer),
+            None => {
+                self.let_finish(transactions, deadline).await?;
+                let Transactions { backend, settings, id, .. } = transactions;
+                backend.transactional_writer(settings, id, remaining(deadline)).await
+            }
+        }
+    }
+
+    /// Where an open transaction keeps this reader below the high watermark: the offset of its first record.
+    pub(in crate::storage) async fn blocked_at(
+        &self,
+        transactions: &Transactions,
+        limit: Duration,
+    ) -> Result<Option<i64>, BackendError> {
+        let partitions = &self.partitions[..];
+        let stable = self.asker.lock().await.end_offsets(partitions, limit).await?;
+        let high = transactions.high_watermark.lock().await.end_offsets(partitions, limit).await?;
+        Ok(stable.iter().zip(&high).find(|(stable, high)| stable < high).map(|(stable, _)| *stable))
+    }
+
+    /// Lets the transaction of another writer end, for a while.
+    async fn let_finish(&self, transactions: &Transactions, deadline: Instant) -> Result<(), BackendError> {
+        let patience = Instant::now() + COURTESY;
+        while Instant::now() < patience.min(deadline)
+            && self.blocked_at(transactions, remaining(deadline)).await?.is_some()
+        {
+            tokio::time::sleep(COURTESY_LOOK.mul_f64(fastrand::f64())).await;
+        }
+        Ok(())
+    }
+
+    /// Reads to the end, checks, writes. With `doubt`, the offsets of an earlier attempt whose commit may have happened: the id was taken over
+    /// since, which ended that transaction one way or the other, and what was read shows which.
+    async fn attempt<E>(
+        &self,
+        writer: &dyn TransactionalWriter,
+        check: &mut impl FnMut() -> Result<Vec<ProducerRecord>, E>,
+        doubt: Option<Vec<(i32, i64)>>,
+        deadline: Instant,
+    ) -> Attempt<E> {
+        if let Err(error) = self.read_to_end(remaining(deadline)).await {
+            return match (doubt, error) {
+                (Some(offsets), LogError::Backend { error, .. }) => Attempt::InDoubt(offsets, error),
+                (Some(_), error) => Attempt::Failed(CompareError::Unknown(error)),
+                (None, LogError::Backend { error: error @ BackendError::Retriable(_), .. }) => Attempt::Again(error),
+                (None, error) => Attempt::Failed(CompareError::NotWritten(error)),
+            };
+        }
+        if let Some(offsets) = doubt
+            && offsets.first().is_some_and(|at| self.delivered_lately(*at))
+        {
+            return Attempt::Done(offsets);
+        }
+        let records = match check() {
+            Err(rejection) => return Attempt::Failed(CompareError::Rejected(rejection)),
+            Ok(records) if records.is_empty() => return Attempt::Done(Vec::new()),
+            Ok(records) => records,
+        };
+        let sent = match writer.begin() {
+            Ok(()) => match tokio::time::timeout(remaining(deadline), writer.send(&records)).await {
+                Ok(sent) => sent,
+                Err(_) => Err(BackendError::Retriable("the records were not acknowledged in time".into())),
+            },
+            Err(error) => return self.give_up(writer, error, deadline).await,
+        };
+        match sent {
+            Ok(offsets) => self.commit(writer, offsets, deadline).await,
+            Err(error) => self.give_up(writer, error, deadline).await,
+        }
+    }
+
+    async fn commit<E>(
+        &self,
+        writer: &dyn TransactionalWriter,
+        offsets: Vec<(i32, i64)>,
+        deadline: Instant,
+    ) -> Attempt<E> {
+        match writer.commit(remaining(deadline)).await {
+            Ok(()) => Attempt::Done(offsets),
+            Err(error @ BackendError::Fenced(_)) => Attempt::Again(error),
+            Err(error @ BackendError::Refused(_)) => self.give_up(writer, error, deadline).await,
+            Err(error) => Attempt::InDoubt(offsets, error),
+        }
+    }
+
+    /// Aborts where that is possible. Where it is not, the next one to take the id over does it.
+    async fn give_up<E>(&self, writer: &dyn TransactionalWriter, error: BackendError, deadline: Instant) -> Attempt<E> {
+        if !matches!(error, BackendError::Fenced(_) | BackendError::Fatal(_))
+            && let Err(error) = writer.abort(remaining(deadline).max(ABORT_TIMEOUT)).await
+        {
+            tracing::debug!(topic = %self.shared.topic, %error, "the transaction could not be aborted; the next writer does it");
+        }
+        match error {
+            BackendError::Refused(_) => Attempt::Failed(CompareError::NotWritten(self.shared.backend_error(error))),
+            error => Attempt::Again(error),
+        }
+    }
+
+    async fn seen<E>(&self, offsets: Vec<(i32, i64)>, deadline: Instant) -> Result<Vec<(i32, i64)>, CompareError<E>> {
+        for (partition, offset) in &offsets {
+            let waited = self.wait_until_seen(*partition, *offset, remaining(deadline).max(ABORT_TIMEOUT)).await;
+            waited.map_err(CompareError::Unseen)?;
+        }
+        Ok(offsets)
+    }
+}
+
+fn remaining(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
