@@ -10,6 +10,9 @@ use connect_api::Props;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
+pub use super::probe::WorkerIdentity;
+pub use crate::storage::config_records::TargetState;
+
 /// Requests that may wait for the herder. More are refused with [`HerderError::Busy`].
 pub const REQUEST_QUEUE: usize = 1024;
 
@@ -127,17 +130,6 @@ pub struct TaskInfo {
     pub config: Props,
 }
 
-/// What should be: the state that an operator asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TargetState {
-    /// Run.
-    Started,
-    /// Keep everything open and move nothing.
-    Paused,
-    /// Stop the connector and have no tasks.
-    Stopped,
-}
-
 /// `POST /connectors/{n}/restart?includeTasks=..&onlyFailed=..`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RestartRequest {
@@ -208,6 +200,10 @@ pub enum HerderRequest {
     ServerInfo(Reply<ServerInfo>),
     /// Whether the worker has joined and holds its lease.
     Health(Reply<String>),
+    /// Leave in an orderly way and end.
+    Shutdown,
+    /// Who this process is, for other workers that probe it.
+    Identity(Reply<WorkerIdentity>),
 }
 
 /// Asks the herder.
@@ -221,6 +217,18 @@ impl HerderHandle {
     pub fn channel() -> (HerderHandle, mpsc::Receiver<HerderRequest>) {
         let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
         (HerderHandle { requests }, queue)
+    }
+
+    /// Requests that wait for the herder.
+    pub fn queue_length(&self) -> usize {
+        self.requests.max_capacity() - self.requests.capacity()
+    }
+
+    /// Sends a request that has no answer. Dropped when the queue is full or the worker has ended.
+    pub fn tell(&self, request: HerderRequest) {
+        if let Err(error) = self.requests.try_send(request) {
+            tracing::warn!(%error, "a request was not taken");
+        }
     }
 
     /// Sends the request that `make` builds and waits for its answer. A herder that crashed with the request in its hands

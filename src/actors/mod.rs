@@ -1,3 +1,28 @@
-//! Thin shells: actors that supervise, and pumps that run user code.
+//! Thin shells: actors that supervise, and pumps that run code of plug-ins.
+//!
+//! ```text
+//! Worker            supervises all others, keeps the factories
+//!   Herder          wanted minus running; answers REST through its handle
+//!     StatusActor   writes status records in order
+//!   UnitActor       one connector or task: its lifecycle and its pump
+//!   OffsetCommitter one per task, restartable without it
+//! ```
 
+pub mod deps;
 pub mod handle;
+pub mod herder;
+pub mod supervision;
+pub mod worker;
+
+pub mod clients;
+mod connector_pump;
+mod lease;
+mod messages;
+mod offset_committer;
+mod prepared;
+pub mod probe;
+pub mod pump;
+mod status;
+mod task_pump;
+mod unit;
+mod validation;

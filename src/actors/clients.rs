@@ -1,0 +1,135 @@
+//! Which client settings the tasks of a connector and the internal topics get: the worker's, overridden by the connector's.
+
+use connect_api::{ConnectError, Props, Result};
+
+use crate::backend::{ClientSettings, Isolation};
+use crate::config::WorkerConfig;
+use crate::config::client_settings::{self, ClientKind};
+use crate::pipeline::Reset;
+
+/// Bytes of records of one task that may wait for acknowledgement, unless `buffer.memory` says otherwise (Java's default).
+const BUFFER_MEMORY_BYTES: usize = 32 * 1024 * 1024;
+
+/// Records in one `put`, unless `max.poll.records` says otherwise (Java's default).
+const MAX_POLL_RECORDS: usize = 500;
+
+/// The producer of a source task.
+pub struct SourceProducer {
+    /// Tasks with equal settings share a client.
+    pub settings: ClientSettings,
+    /// Bytes that may wait for acknowledgement.
+    pub max_bytes: usize,
+}
+
+/// The consumer of a sink task.
+pub struct SinkConsumer {
+    /// Its settings.
+    pub settings: ClientSettings,
+    /// Which records it sees.
+    pub isolation: Isolation,
+    /// The group that its offsets are committed to.
+    pub group: String,
+    /// Where a partition without a committed offset begins.
+    pub reset: Reset,
+    /// Records in one `put`.
+    pub max_poll_records: usize,
+}
+
+/// Settings of the clients of the internal topics: the worker's own, without prefix. The client id makes them clients of their own: what is
+/// purged when a task is suspended or abandoned must never be a record of an internal topic.
+pub fn internal(config: &WorkerConfig, kind: ClientKind) -> Result<ClientSettings> {
+    let mut settings = client_settings::client_settings(kind, &config.client)?.settings;
+    settings.insert("client.id".into(), format!("{}-internal", config.group_id));
+    Ok(settings)
+}
+
+/// What every client of the worker begins with: how to reach the brokers, and nothing that would make two clients one.
+pub fn connection(config: &WorkerConfig) -> Result<ClientSettings> {
+    let mut settings = client_settings::client_settings(ClientKind::Admin, &config.client)?.settings;
+    settings.remove("client.id");
+    Ok(settings)
+}
+
+/// The producer of the source tasks of a connector.
+pub fn source_producer(config: &WorkerConfig, connector: &Props) -> Result<SourceProducer> {
+    let merged = merged(config, &config.producer, connector, "producer.override.");
+    let mut made = client_settings::client_settings(ClientKind::Producer, &merged)?;
+    made.settings.entry("client.id".into()).or_insert_with(|| format!("{}-sources", config.group_id));
+    let max_bytes =
+        made.buffer_memory_bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(BUFFER_MEMORY_BYTES);
+    Ok(SourceProducer { settings: made.settings, max_bytes })
+}
+
+/// The consumer of the sink tasks of a connector.
+pub fn sink_consumer(config: &WorkerConfig, connector: &Props) -> Result<SinkConsumer> {
+    let merged = merged(config, &config.consumer, connector, "consumer.override.");
+    let mut made = client_settings::client_settings(ClientKind::Consumer, &merged)?;
+    let name = connector.get("name").map(String::as_str).unwrap_or_default();
+    let reset = match made.settings.remove("auto.offset.reset").as_deref() {
+        None | Some("earliest" | "beginning" | "smallest") => Reset::Earliest,
+        Some("latest" | "end" | "largest") => Reset::Latest,
+        Some(other) => {
+            return Err(ConnectError::config(format!("auto.offset.reset is {other:?}; it may be earliest or latest")));
+        }
+    };
+    let isolation = match made.settings.remove("isolation.level").as_deref() {
+        Some("read_committed") => Isolation::ReadCommitted,
+        _ => Isolation::ReadUncommitted,
+    };
+    let group = made.settings.remove("group.id").unwrap_or_else(|| format!("connect-{name}"));
+    let max_poll_records = made.max_poll_records.unwrap_or(MAX_POLL_RECORDS);
+    Ok(SinkConsumer { settings: made.settings, isolation, group, reset, max_poll_records })
+}
+
+/// The worker's connection settings, then its settings for this kind of client, then the connector's overrides.
+fn merged(config: &WorkerConfig, of_kind: &Props, connector: &Props, prefix: &str) -> Props {
+    let mut merged = config.client.clone();
+    // Names the worker's own clients.
+    merged.remove("client.id");
+    merged.extend(of_kind.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let overrides = connector.iter().filter_map(|(name, value)| Some((name.strip_prefix(prefix)?, value)));
+    merged.extend(overrides.map(|(name, value)| (name.to_owned(), value.clone())));
+    merged
+}
+
+/// The topics of a sink connector.
+pub fn sink_topics(connector: &Props) -> Result<Vec<String>> {
+    let topics = connector.get("topics").map(String::as_str).unwrap_or_default();
+    let topics: Vec<_> =
+        topics.split(',').map(str::trim).filter(|topic| !topic.is_empty()).map(str::to_owned).collect();
+    if topics.is_empty() {
+        return Err(ConnectError::config("topics is not set: a sink connector needs at least one topic"));
+    }
+    Ok(topics)
+}
+
+/// `tasks.max`: 1 unless it is set.
+pub fn tasks_max(connector: &Props) -> Result<usize> {
+    let Some(text) = connector.get("tasks.max") else { return Ok(1) };
+    match text.trim().parse::<i32>() {
+        Ok(number @ 1..) => Ok(number.unsigned_abs() as usize),
+        _ => Err(ConnectError::config(format!("tasks.max is {text:?}; it has to be an integer from 1 on"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A task that stops may purge its client: the internal topics must not be on it, whatever the worker file says.
+    #[test]
+    fn sources_share_no_client_with_the_internal_topics() {
+        for client_id in [None, Some("mine")] {
+            let mut props = Props::from([("bootstrap.servers".to_owned(), "localhost:9092".to_owned())]);
+            for converter in ["key.converter", "value.converter"] {
+                props.insert(converter.into(), "org.apache.kafka.connect.storage.StringConverter".into());
+            }
+            props.extend(client_id.map(|id| ("client.id".to_owned(), id.to_owned())));
+            let config = WorkerConfig::from_props(props).unwrap();
+            let source = source_producer(&config, &Props::new()).unwrap().settings;
+            let internal = internal(&config, ClientKind::Producer).unwrap();
+            assert_ne!(source.get("client.id"), internal.get("client.id"));
+            assert!(!connection(&config).unwrap().contains_key("client.id"));
+        }
+    }
+}

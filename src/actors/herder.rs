@@ -1,0 +1,268 @@
+//! The herder: holds the folded state, compares wanted with running, and answers REST through its handle.
+//!
+//! It decides by [`ControlPlane`], which is pure, and does nothing else than feed it with what was read and carry out what it says.
+//! Whatever it knows is in the topics: after a crash a new one reads them anew and joins anew.
+
+mod actions;
+mod answers;
+mod open;
+mod requests;
+mod stores;
+mod units;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use futures_util::stream;
+
+use super::deps::Deps;
+use super::handle::{HerderError, HerderRequest, Reply};
+use super::lease::{self, Lease};
+use super::status::{StatusActor, StatusAnswer};
+use super::supervision::{self, backoff};
+use super::worker::Worker;
+use crate::cluster::{ControlPlane, Event, Millis, Settings, Token};
+use crate::storage::ClusterState;
+use crate::storage::config_store::{ConfigStore, ConfigUpdate};
+use crate::storage::offset_store::OffsetStore;
+use crate::storage::status_records::{StatusRecord, UnitId};
+use crate::storage::status_store::{StatusState, StatusStore, StatusUpdate};
+
+pub use open::{HerderParts, Identity, Stop, Stopped};
+use units::Running;
+
+/// How long a handed-over request of the control plane to the brokers may take.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct Herder {
+    parts: HerderParts,
+    deps: Arc<Deps>,
+    worker: Addr<Worker>,
+    plane: ControlPlane,
+    /// When the control plane wants to hear of the time next.
+    timer: Option<(Millis, SpawnHandle)>,
+    /// The logs, once they are open.
+    logs: Option<Logs>,
+    /// Why they are not open yet, for those who ask.
+    starting: String,
+    attempts: u32,
+    /// The config topic as the control plane has seen it last.
+    state: ClusterState,
+    /// The status topic as the control plane has seen it last.
+    statuses: StatusState,
+    /// How far both are read.
+    config_position: i64,
+    status_positions: Vec<i64>,
+    /// What the worker was told to run.
+    running: HashMap<UnitId, Running>,
+    /// Restart requests up to this offset of the config topic were acted upon.
+    restarts_seen: i64,
+    /// Who waits for a restart: offset of the request, the unit, and where the answer goes.
+    restart_replies: Vec<(i64, UnitId, Reply<()>)>,
+    /// Own writes to the config topic that are under way: when each began.
+    appends: BTreeMap<u64, Millis>,
+    next_append: u64,
+    /// The oldest of them, as the control plane knows it.
+    oldest_append: Option<Millis>,
+    /// Registers that the status actor is to write, and units that it is to seal.
+    registers_under_way: BTreeSet<Token>,
+    seals: Vec<(UnitId, u64)>,
+    /// Whether the last request for the ends of the internal topics failed.
+    ends_unknown: bool,
+    cluster_id: Option<String>,
+}
+
+/// The internal topics, and who writes statuses.
+#[derive(Clone)]
+struct Logs {
+    config: Arc<ConfigStore>,
+    status: Arc<StatusStore>,
+    offsets: Arc<dyn OffsetStore>,
+    writer: Addr<StatusActor>,
+}
+
+impl Herder {
+    /// A herder that has read nothing.
+    pub fn new(parts: HerderParts, deps: Arc<Deps>, worker: Addr<Worker>) -> Self {
+        let settings = Settings {
+            worker_id: (&*parts.identity.worker_id).into(),
+            fence_ms: deps.config.worker_fence_timeout.as_millis() as u64,
+            nonce_seed: fastrand::u64(..),
+        };
+        Herder {
+            starting: format!("the worker is starting: connecting to {}", deps.config.bootstrap_servers),
+            parts,
+            deps,
+            worker,
+            plane: ControlPlane::new(settings),
+            timer: None,
+            logs: None,
+            attempts: 0,
+            state: ClusterState::default(),
+            statuses: StatusState::default(),
+            config_position: 0,
+            status_positions: Vec::new(),
+            running: HashMap::new(),
+            restarts_seen: -1,
+            restart_replies: Vec::new(),
+            appends: BTreeMap::new(),
+            next_append: 0,
+            oldest_append: None,
+            registers_under_way: BTreeSet::new(),
+            seals: Vec::new(),
+            ends_unknown: false,
+            cluster_id: None,
+        }
+    }
+
+    /// Gives the control plane an event, does what it says, and tells the pumps how long they may run.
+    fn step(&mut self, event: Event, context: &mut Context<Self>) {
+        let mut actions = Vec::new();
+        self.plane.step(event, lease::now(), &mut actions);
+        for action in actions {
+            self.carry_out(action, context);
+        }
+        self.renew_leases();
+        self.set_timer(context);
+    }
+
+    fn renew_leases(&self) {
+        let metrics = self.deps.metrics.worker();
+        if self.plane.is_leased(lease::now()) {
+            metrics.lease_renewed();
+        }
+        for (unit, running) in &self.running {
+            running.lease.set(self.plane.lease_until(&units::name(unit)));
+        }
+    }
+
+    fn set_timer(&mut self, context: &mut Context<Self>) {
+        let next = self.plane.next_deadline(lease::now());
+        if self.timer.map(|(armed, _)| armed) == next {
+            return;
+        }
+        if let Some((_, armed)) = self.timer.take() {
+            context.cancel_future(armed);
+        }
+        if let Some(next) = next {
+            let wait = Duration::from_millis(next.since(lease::now()));
+            let handle = context.run_later(wait, |herder, context| {
+                herder.timer = None;
+                herder.step(Event::Tick, context);
+            });
+            self.timer = Some((next, handle));
+        }
+    }
+
+    /// A new state of the config topic.
+    fn folded(&mut self, state: ClusterState, context: &mut Context<Self>) {
+        let position = state.next_offset();
+        self.state = state;
+        let members = units::members(&self.state);
+        let wanted = units::wanted(&self.state, self.status_positions.len());
+        self.step(Event::Folded { position, members, wanted }, context);
+        self.follow_state();
+    }
+
+    /// Everything below the positions was given to the control plane.
+    fn progressed(&mut self, context: &mut Context<Self>) {
+        let (config, status) = (self.config_position, self.status_positions.clone());
+        self.step(Event::Progress { config, status }, context);
+    }
+
+    /// The process is asked to end.
+    fn shut_down(&mut self, context: &mut Context<Self>) {
+        if self.logs.is_none() {
+            // It is no member and runs nothing.
+            return self.stop_process(Stop::Asked, context);
+        }
+        let time = self.deps.config.task_shutdown_graceful_timeout + BROKER_TIMEOUT;
+        let deadline = lease::now().plus(time.as_millis() as u64);
+        self.step(Event::Shutdown { deadline }, context);
+    }
+
+    /// Ends the process, with a reason when it was not asked to end.
+    fn stop_process(&mut self, stop: Stop, context: &mut Context<Self>) {
+        if let Stop::Failed(reason) = &stop {
+            tracing::error!(reason, "the worker ends");
+        }
+        self.parts.stopped.set(stop);
+        context.stop();
+    }
+}
+
+impl Actor for Herder {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        let requests = self.parts.requests.clone();
+        let requests = stream::unfold(requests, |requests| async move {
+            let request = requests.lock().await.recv().await?;
+            Some((request, requests))
+        });
+        context.add_stream(requests);
+        self.open_logs(context);
+    }
+}
+
+impl StreamHandler<HerderRequest> for Herder {
+    fn handle(&mut self, request: HerderRequest, context: &mut Context<Self>) {
+        self.answer(request, context);
+    }
+
+    /// The queue ends with the process only.
+    fn finished(&mut self, _: &mut Context<Self>) {}
+}
+
+impl StreamHandler<ConfigUpdate> for Herder {
+    fn handle(&mut self, ConfigUpdate { states, position }: ConfigUpdate, context: &mut Context<Self>) {
+        for state in states {
+            self.folded(state, context);
+        }
+        self.config_position = position;
+        self.progressed(context);
+    }
+
+    /// The store lives as long as this actor.
+    fn finished(&mut self, _: &mut Context<Self>) {}
+}
+
+impl StreamHandler<StatusUpdate> for Herder {
+    fn handle(&mut self, StatusUpdate { reads, positions }: StatusUpdate, context: &mut Context<Self>) {
+        if let Some(logs) = &self.logs {
+            self.statuses = logs.status.snapshot();
+        }
+        for read in reads {
+            let (unit, group) = (units::name(&read.unit), units::group(&read.unit));
+            let (partition, register) = (read.partition, read.register);
+            self.step(Event::StatusRead { unit, group, partition, register }, context);
+        }
+        self.status_positions = positions;
+        self.progressed(context);
+    }
+
+    /// The store lives as long as this actor.
+    fn finished(&mut self, _: &mut Context<Self>) {}
+}
+
+impl Handler<StatusAnswer> for Herder {
+    type Result = ();
+    fn handle(&mut self, answer: StatusAnswer, context: &mut Context<Self>) {
+        match answer {
+            StatusAnswer::Written(token, Ok(())) => {
+                self.registers_under_way.remove(&token);
+                self.step(Event::Appended { token }, context);
+            }
+            StatusAnswer::Written(token, Err(error)) => {
+                tracing::warn!(%error, "a register was not written");
+                self.registers_under_way.remove(&token);
+                let retriable = actions::is_retriable(&error);
+                self.step(Event::AppendFailed { token, retriable, error: error.to_string() }, context);
+            }
+            StatusAnswer::Sealed(unit, claim) => self.sealed(unit, claim, context),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Carries out what the control plane says.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::*;
+use crate::actors::probe;
+use crate::actors::status::{Purpose, WriteStatus};
+use crate::backend::BackendError;
+use crate::cluster::{Action, Incarnation, MemberState, Nonce, RegisterFields, Token, WorkerId};
+use crate::storage::config_records::{ConfigRecord, MemberRecord};
+use crate::storage::plan;
+use crate::storage::status_records::UnitState;
+use crate::storage::topic_log::LogError;
+
+/// How long a probe of another worker may take, over all.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
+
+impl Herder {
+    pub(super) fn carry_out(&mut self, action: Action, context: &mut Context<Self>) {
+        match action {
+            Action::AskEnds { ask } => self.ask_ends(ask, context),
+            Action::AskJavaGroup => self.ask_java_group(context),
+            Action::Probe { worker, incarnation, nonce } => self.probe(worker, incarnation, nonce, context),
+            Action::AppendJoined { token, nonce } => {
+                let record = self.member_record(MemberState::Joined, nonce, None);
+                self.append(token, plan::member_joined(&self.parts.identity.worker_id, record), context);
+            }
+            Action::AppendDraining { token, incarnation, nonce } => {
+                let record = self.member_record(MemberState::Draining, nonce, Some(incarnation));
+                let id = self.parts.identity.worker_id.clone();
+                self.append(token, ConfigRecord::Member(id, Some(record)), context);
+            }
+            Action::AppendGone { token } => {
+                self.append(token, plan::member_gone(&self.parts.identity.worker_id), context);
+            }
+            Action::CompareAndTombstone { token, worker, incarnation } => {
+                self.compare_and_tombstone(token, worker, incarnation, context);
+            }
+            Action::Joined { incarnation } => self.joined(incarnation),
+            Action::WriteClaim { token, unit, fields, .. } => self.write_register(token, &unit, fields),
+            Action::WriteRelease { token, unit, fields, .. } => self.write_register(token, &unit, fields),
+            Action::WriteTombstone { token, unit, .. } => {
+                self.write_status(units::parse(&unit), None, Purpose::Register(token));
+            }
+            Action::StartUnit { unit, claim } => self.start_unit(&unit, claim),
+            Action::StopUnit { unit, claim, hard } => self.stop_unit(units::parse(&unit), claim, hard, context),
+            Action::SuspendUnit { unit, claim } => self.suspend_unit(&units::parse(&unit), claim, true),
+            Action::ResumeUnit { unit, claim } => self.suspend_unit(&units::parse(&unit), claim, false),
+            Action::Left => self.stop_process(Stop::Asked, context),
+            Action::Exit { reason } => self.stop_process(Stop::Failed(reason.to_string()), context),
+        }
+    }
+
+    fn member_record(&self, state: MemberState, nonce: Nonce, incarnation: Option<Incarnation>) -> MemberRecord {
+        MemberRecord {
+            state,
+            nonce,
+            incarnation,
+            rest_url: self.parts.identity.rest_url.clone(),
+            gossip_address: String::new(),
+            settled: false,
+            node_version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+
+    fn joined(&mut self, incarnation: Incarnation) {
+        tracing::info!(worker = self.parts.identity.worker_id, %incarnation, "joined");
+        // Requests of an earlier time were for whoever ran then.
+        self.restarts_seen = self.restarts_seen.max(incarnation.0);
+    }
+
+    fn ask_ends(&mut self, ask: Token, context: &mut Context<Self>) {
+        let Some(logs) = self.logs.clone() else { return };
+        // An end that was asked for longer ago than the fence time renews nothing.
+        let limit = self.deps.config.worker_fence_timeout;
+        let request = async move { tokio::try_join!(logs.config.log().ends(limit), logs.status.log().ends(limit)) };
+        context.spawn(request.into_actor(self).map(move |ends, herder, context| match ends {
+            Ok((config, status)) => {
+                if std::mem::take(&mut herder.ends_unknown) {
+                    tracing::info!("the ends of the internal topics are known again");
+                }
+                // The config topic has one partition.
+                let config = config.offsets.first().copied().unwrap_or_default();
+                herder.step(Event::Ends { ask, config, status: status.offsets }, context);
+            }
+            Err(error) => {
+                // They are asked for several times a second, and an outage may last for hours.
+                if std::mem::replace(&mut herder.ends_unknown, true) {
+                    tracing::debug!(%error, "the ends of the internal topics could not be asked for");
+                } else {
+                    tracing::warn!(%error, "the ends of the internal topics could not be asked for; asked again until they can");
+                }
+                herder.step(Event::EndsFailed { ask }, context);
+            }
+        }));
+    }
+
+    fn ask_java_group(&mut self, context: &mut Context<Self>) {
+        let (admin, group) = (self.deps.backend.admin(), self.deps.config.group_id.clone());
+        let request = async move { admin.describe_group(&group).await };
+        context.spawn(request.into_actor(self).map(|group, herder, context| match group {
+            Ok(group) => {
+                let live = group.is_some_and(|group| group.protocol_type == "connect" && group.members > 0);
+                herder.step(Event::JavaGroup { live }, context);
+            }
+            Err(error) => tracing::warn!(%error, "the group of Java workers could not be described; asked again"),
+        }));
+    }
+
+    fn probe(&mut self, worker: WorkerId, incarnation: Incarnation, nonce: Nonce, context: &mut Context<Self>) {
+        let url = self.state.member(&worker.0).map(|member| member.record.rest_url.clone()).unwrap_or_default();
+        let request = async move {
+            let answer = tokio::time::timeout(PROBE_TIMEOUT, probe::ask(&url)).await;
+            answer.is_ok_and(|answer| answer.is_ok_and(|identity| identity.nonce == nonce.0.to_string()))
+        };
+        context.spawn(request.into_actor(self).map(move |alive, herder, context| {
+            tracing::info!(%worker, alive, "probed another worker of this group");
+            herder.step(Event::ProbeAnswered { worker, incarnation, alive }, context);
+        }));
+    }
+
+    fn append(&mut self, token: Token, record: ConfigRecord, context: &mut Context<Self>) {
+        let Some(logs) = self.logs.clone() else { return };
+        let append = async move { logs.config.append(&record, BROKER_TIMEOUT).await };
+        context.spawn(append.into_actor(self).map(move |result, herder, context| {
+            herder.step(appended(token, result.map(drop)), context);
+        }));
+    }
+
+    fn compare_and_tombstone(
+        &mut self,
+        token: Token,
+        worker: WorkerId,
+        incarnation: Incarnation,
+        context: &mut Context<Self>,
+    ) {
+        let Some(logs) = self.logs.clone() else { return };
+        let write = async move {
+            let check = move |state: &ClusterState| match state.member(&worker.0) {
+                Some(member) if member.incarnation() == incarnation => Ok(vec![plan::member_gone(&worker.0)]),
+                _ => Err("the member has changed meanwhile"),
+            };
+            logs.config.put(check).await
+        };
+        context.spawn(write.into_actor(self).map(move |result, herder, context| {
+            let event = match result {
+                Ok(_) => Event::Appended { token },
+                Err(error) => Event::AppendFailed { token, retriable: true, error: error.to_string() },
+            };
+            herder.step(event, context);
+        }));
+    }
+
+    fn write_register(&mut self, token: Token, unit: &str, fields: RegisterFields) {
+        let unit = units::parse(unit);
+        let record = self.status_record(UnitState::Unassigned, None, &unit, fields);
+        self.write_status(unit, Some(record), Purpose::Register(token));
+    }
+
+    pub(super) fn write_status(&mut self, unit: UnitId, record: Option<StatusRecord>, purpose: Purpose) {
+        let Some(logs) = &self.logs else { return };
+        if let Purpose::Register(token) = purpose {
+            self.registers_under_way.insert(token);
+        }
+        logs.writer.do_send(WriteStatus { unit, record, purpose });
+    }
+}
+
+fn appended(token: Token, result: Result<(), LogError>) -> Event {
+    match result {
+        Ok(()) => Event::Appended { token },
+        Err(error) => {
+            tracing::warn!(%error, "a record of the control plane was not written");
+            Event::AppendFailed { token, retriable: is_retriable(&error), error: error.to_string() }
+        }
+    }
+}
+
+/// Whether the same write may succeed later.
+pub(super) fn is_retriable(error: &LogError) -> bool {
+    match error {
+        LogError::Timeout { .. } => true,
+        LogError::Backend { error, .. } => {
+            matches!(error, BackendError::Retriable(_) | BackendError::Fatal(_) | BackendError::Purged)
+        }
+        LogError::Lost { .. } | LogError::Unusable { .. } => false,
+    }
+}

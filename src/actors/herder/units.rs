@@ -1,0 +1,461 @@
+//! What the worker is told to run, and what it says of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::time::Instant;
+
+use super::requests::TaskConfigs;
+use super::*;
+use crate::actors::handle::{ConnectorTaskId, HerderResult, Reply, TargetState};
+use crate::actors::messages::{RunId, StartUnit, Steer, SteerUnit, UnitEvent, UnitReport, UnitSpec};
+use crate::actors::status::{Purpose, SealUnit};
+use crate::actors::validation;
+use crate::backend::partitioner::partition_for_key;
+use crate::cluster::{Member, NO_SET, RegisterFields, Unit};
+use crate::pipeline::{Failure, Phase};
+use crate::storage::records::RawConfig;
+use crate::storage::status_records::{StatusTopicRecord, UnitState};
+
+/// The longest trace in a status record, in bytes: the record has to fit into a batch of the topic (1 MB by default).
+const TRACE_MAX_BYTES: usize = 64 * 1024;
+
+/// A unit that the worker runs for us.
+pub(super) struct Running {
+    pub(super) run: RunId,
+    pub(super) lease: Lease,
+    /// Offset of the connector record that it was started with.
+    pub(super) config_offset: i64,
+    target: TargetState,
+    /// What it does, for its status record.
+    state: (UnitState, Option<String>),
+    /// Start it again under the same claim when it has ended.
+    restart: bool,
+    /// The control plane wants it to end.
+    ending: bool,
+    /// Another worker may hold it: say nothing of it any more.
+    hard: bool,
+    /// Who waits for the outcome of a restart.
+    waiting: Vec<Reply<()>>,
+    /// How this start came out: that it ran, or why not.
+    outcome: Option<HerderResult<()>>,
+    suspended: bool,
+    /// How often a connector has said its task configurations: only the last ones are written.
+    pub(super) task_configs: u64,
+    /// Offset of the last commit for which the connector was asked for its task configurations again.
+    healed: Option<i64>,
+}
+
+/// The name by which the control plane knows a unit: the key of its status record.
+pub(super) fn name(unit: &UnitId) -> Arc<str> {
+    // The key is text.
+    Arc::from(String::from_utf8_lossy(&unit.key()))
+}
+
+/// The unit of a name that [`name`] made.
+pub(super) fn parse(name: &str) -> UnitId {
+    let key = bytes::Bytes::copy_from_slice(name.as_bytes());
+    match StatusTopicRecord::decode(0, Some(&key), None) {
+        Ok(StatusTopicRecord::Status(unit, None)) => unit,
+        other => unreachable!("the control plane knows only names that `name` made, not {name}: {other:?}"),
+    }
+}
+
+/// Tasks of one connector are reconfigured together; connectors stand alone.
+pub(super) fn group(unit: &UnitId) -> Option<Arc<str>> {
+    match unit {
+        UnitId::Connector(_) => None,
+        UnitId::Task(connector, _) => Some(Arc::from(connector.as_str())),
+    }
+}
+
+pub(super) fn members(state: &ClusterState) -> Arc<[Member]> {
+    let member = |(id, entry): (&str, &Arc<crate::storage::cluster_state::MemberEntry>)| Member {
+        id: id.into(),
+        incarnation: entry.incarnation(),
+        nonce: entry.record.nonce,
+        state: entry.record.state,
+    };
+    state.members().map(member).collect()
+}
+
+/// Every connector, also a stopped one, whose status somebody has to hold, and every task of the set in force.
+pub(super) fn wanted(state: &ClusterState, status_partitions: usize) -> Arc<[Unit]> {
+    let mut wanted = Vec::new();
+    let mut push = |unit: UnitId, set| {
+        wanted.push(Unit {
+            name: name(&unit),
+            group: group(&unit),
+            set,
+            status_partition: partition_for_key(&unit.key(), status_partitions as i32),
+        });
+    };
+    for (connector, _) in state.connectors() {
+        push(UnitId::Connector(connector.to_owned()), NO_SET);
+        if let Some(set) = state.task_set(connector)
+            && state.target_state(connector) != TargetState::Stopped
+        {
+            for task in (0_u32..).take(set.configs.len()) {
+                push(UnitId::Task(connector.to_owned(), task), set.commit_offset);
+            }
+        }
+    }
+    wanted.into()
+}
+
+/// A configuration as plug-ins get it: settings without a value are left out.
+pub(super) fn props(config: &RawConfig) -> connect_api::Props {
+    config.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect()
+}
+
+impl Herder {
+    pub(super) fn start_unit(&mut self, unit: &Unit, claim: u64) {
+        self.start(RunId { unit: parse(&unit.name), claim, start: 0 }, Lease::default());
+    }
+
+    fn start(&mut self, run: RunId, lease: Lease) {
+        let unit = run.unit.clone();
+        lease.set(self.plane.lease_until(&name(&unit)));
+        // Wanted units come from the same state, so the connector is there.
+        let Some(connector) = self.state.connector(unit.connector()) else { return };
+        let target = self.state.target_state(unit.connector());
+        let running = Running {
+            run: run.clone(),
+            lease: lease.clone(),
+            config_offset: connector.offset,
+            target,
+            state: (UnitState::Unassigned, None),
+            restart: false,
+            ending: false,
+            hard: false,
+            waiting: Vec::new(),
+            outcome: None,
+            suspended: false,
+            healed: None,
+            task_configs: 0,
+        };
+        let mut suspended = false;
+        if let Some(old) = self.running.insert(unit.clone(), running)
+            && let Some(running) = self.running.get_mut(&unit)
+        {
+            suspended = old.suspended && old.run.claim == running.run.claim;
+            (running.waiting, running.suspended) = (old.waiting, suspended);
+        }
+        let Some(offsets) = self.logs.as_ref().map(|logs| logs.offsets.clone()) else { return };
+        match self.spec(&unit) {
+            Ok(spec) => {
+                self.worker.do_send(StartUnit { run: run.clone(), spec, target, lease, offsets });
+                if suspended {
+                    self.worker.do_send(SteerUnit { run, steer: Steer::Suspend });
+                }
+            }
+            Err(failure) => self.report_failure(&unit, failure),
+        }
+    }
+
+    fn spec(&self, unit: &UnitId) -> Result<UnitSpec, Failure> {
+        let missing = |what: &str| Failure::text(Phase::Configure, format!("{what} is not in the config topic"));
+        let connector = self.state.connector(unit.connector()).ok_or_else(|| missing("the connector"))?;
+        let connector_props = props(&connector.config);
+        // A connector that a Java worker left may rely on what is not built yet: better not at all than otherwise.
+        if let Some(first) = validation::not_built(&connector_props).into_iter().next() {
+            return Err(Failure::text(Phase::Configure, first));
+        }
+        match unit {
+            UnitId::Connector(name) => {
+                let tasks_max = crate::actors::clients::tasks_max(&connector_props)
+                    .map_err(|error| Failure::new(Phase::Configure, &error))?;
+                Ok(UnitSpec::Connector { name: name.clone(), props: connector_props, tasks_max })
+            }
+            UnitId::Task(name, task) => {
+                let tasks = self.state.tasks(name);
+                let config = tasks.get(*task as usize).ok_or_else(|| missing("the task"))?;
+                Ok(UnitSpec::Task {
+                    id: ConnectorTaskId { connector: name.clone(), task: *task },
+                    props: props(config),
+                    connector_props,
+                    task_count: tasks.len() as u32,
+                })
+            }
+        }
+    }
+
+    /// The control plane wants a unit to end.
+    pub(super) fn stop_unit(&mut self, unit: UnitId, claim: u64, hard: bool, context: &mut Context<Self>) {
+        let graceful = self.deps.config.task_shutdown_graceful_timeout;
+        let Some(running) = self.running.get_mut(&unit).filter(|running| running.run.claim == claim) else {
+            return self.seal(unit, claim, context);
+        };
+        running.ending = true;
+        running.hard |= hard;
+        steer_to_stop(&self.worker, &running.run, graceful, hard);
+    }
+
+    /// Stops a unit and starts it again under its claim, with the configuration that is in force by then.
+    pub(super) fn restart_unit(&mut self, unit: &UnitId) -> bool {
+        let graceful = self.deps.config.task_shutdown_graceful_timeout;
+        let Some(running) = self.running.get_mut(unit).filter(|running| !running.ending) else { return false };
+        if !running.restart {
+            running.restart = true;
+            steer_to_stop(&self.worker, &running.run, graceful, false);
+        }
+        true
+    }
+
+    /// Own restart requests that were read back and acted upon are answered when their unit runs again or has failed again. The
+    /// log alone restarts: acting on the answer of the append as well would do it twice.
+    pub(super) fn answer_restarts(&mut self) {
+        let seen = self.restarts_seen;
+        for (_, unit, reply) in self.restart_replies.extract_if(.., |(offset, ..)| *offset <= seen).collect::<Vec<_>>()
+        {
+            let Some(running) = self.running.get_mut(&unit).filter(|running| !running.ending) else {
+                let message = format!("{unit} is not running here now; try again later");
+                answer(reply, Err(HerderError::Unavailable(message)));
+                continue;
+            };
+            match &running.outcome {
+                Some(outcome) if !running.restart => answer(reply, outcome.clone()),
+                _ => running.waiting.push(reply),
+            }
+        }
+    }
+
+    pub(super) fn suspend_unit(&mut self, unit: &UnitId, claim: u64, suspend: bool) {
+        let Some(running) = self.running.get_mut(unit).filter(|running| running.run.claim == claim) else { return };
+        running.suspended = suspend;
+        let steer = if suspend { Steer::Suspend } else { Steer::Unsuspend };
+        self.worker.do_send(SteerUnit { run: running.run.clone(), steer });
+        self.deps
+            .metrics
+            .worker()
+            .suspended
+            .store(self.running.values().any(|running| running.suspended), std::sync::atomic::Ordering::Relaxed);
+        if !suspend {
+            // What happened without a lease could not be written then.
+            self.publish(unit);
+        }
+    }
+
+    /// The state of the config topic changed: units that run are steered or started again.
+    pub(super) fn follow_state(&mut self) {
+        let units: Vec<UnitId> = self.running.keys().cloned().collect();
+        for unit in units {
+            let Some(running) = self.running.get_mut(&unit).filter(|running| !running.ending) else { continue };
+            let target = self.state.target_state(unit.connector());
+            if running.target != target {
+                running.target = target;
+                self.worker.do_send(SteerUnit { run: running.run.clone(), steer: Steer::Target(target) });
+            }
+            let offset = self.state.connector(unit.connector()).map(|connector| connector.offset);
+            let is_connector = matches!(unit, UnitId::Connector(_));
+            // Tasks are bounded by their own records: those of an unchanged set go on.
+            if is_connector && offset.is_some_and(|offset| offset != running.config_offset) {
+                self.restart_unit(&unit);
+            } else if is_connector {
+                self.heal_task_set(&unit);
+            }
+        }
+        self.act_on_restart_requests();
+    }
+
+    /// A commit came whose task records are not in the log, so that nobody can run them: the connector says them again.
+    fn heal_task_set(&mut self, unit: &UnitId) {
+        let broken = self.state.task_set(unit.connector()).filter(|set| set.inconsistent).map(|set| set.commit_offset);
+        let Some(running) = self.running.get_mut(unit).filter(|running| broken.is_some() && running.healed != broken)
+        else {
+            return;
+        };
+        running.healed = broken;
+        self.worker.do_send(SteerUnit { run: running.run.clone(), steer: Steer::Reconfigure });
+    }
+
+    fn act_on_restart_requests(&mut self) {
+        if self.plane.incarnation().is_none() {
+            return;
+        }
+        let seen = self.restarts_seen;
+        let new: Vec<_> = self
+            .state
+            .restarts()
+            .filter(|(_, at)| at.offset > seen)
+            .map(|(name, at)| (name.to_owned(), at.clone()))
+            .collect();
+        for (connector, at) in new {
+            self.restarts_seen = self.restarts_seen.max(at.offset);
+            for unit in self.restart_plan(&connector, at.value) {
+                if self.running.get(&unit).is_some_and(|running| running.restart) {
+                    continue;
+                }
+                self.set_state(&unit, UnitState::Restarting, None);
+                self.restart_unit(&unit);
+            }
+        }
+        self.answer_restarts();
+    }
+
+    /// The pump of a unit said something.
+    fn reported(&mut self, run: RunId, event: UnitEvent, context: &mut Context<Self>) {
+        let unit = run.unit.clone();
+        match event {
+            UnitEvent::Running => self.settled(&unit, UnitState::Running),
+            UnitEvent::Paused => self.settled(&unit, UnitState::Paused),
+            UnitEvent::Stopped => self.settled(&unit, UnitState::Stopped),
+            UnitEvent::Failed(failure) => self.report_failure(&unit, failure),
+            UnitEvent::TaskConfigs(configs) => {
+                let Some(running) = self.running.get_mut(&unit) else { return };
+                running.task_configs += 1;
+                let said = running.task_configs;
+                self.put_task_configs(TaskConfigs { run, said, configs, attempt: 0 }, context);
+            }
+            UnitEvent::Ended => self.ended(unit, context),
+        }
+    }
+
+    fn settled(&mut self, unit: &UnitId, state: UnitState) {
+        self.set_state(unit, state, None);
+        self.answer_waiting(unit, &Ok(()));
+    }
+
+    pub(super) fn report_failure(&mut self, unit: &UnitId, failure: Failure) {
+        let message = format!("{unit} failed again: {}", failure.message);
+        self.set_state(unit, UnitState::Failed, Some(bounded(failure.trace())));
+        self.answer_waiting(unit, &Err(HerderError::Internal(message)));
+    }
+
+    fn answer_waiting(&mut self, unit: &UnitId, result: &HerderResult<()>) {
+        if let Some(running) = self.running.get_mut(unit).filter(|running| !running.restart) {
+            running.outcome.get_or_insert_with(|| result.clone());
+            for reply in running.waiting.drain(..) {
+                answer(reply, result.clone());
+            }
+        }
+    }
+
+    fn set_state(&mut self, unit: &UnitId, state: UnitState, trace: Option<String>) {
+        if let Some(running) = self.running.get_mut(unit) {
+            running.state = (state, trace);
+            self.publish(unit);
+        }
+    }
+
+    /// Writes the state of a unit, provided that its claim is the one that counts.
+    fn publish(&mut self, unit: &UnitId) {
+        let Some(running) = self.running.get(unit).filter(|running| !running.hard && !running.suspended) else {
+            return;
+        };
+        let Some(fields) = self.plane.register_fields(&name(unit)) else { return };
+        if running.state.0 == UnitState::Unassigned {
+            return;
+        }
+        let (state, trace) = running.state.clone();
+        let record = self.status_record(state, trace, unit, fields);
+        self.write_status(unit.clone(), Some(record), Purpose::State);
+    }
+
+    pub(super) fn status_record(
+        &self,
+        state: UnitState,
+        trace: Option<String>,
+        unit: &UnitId,
+        register: RegisterFields,
+    ) -> StatusRecord {
+        let class =
+            self.state.connector(unit.connector()).and_then(|connector| connector.config.get("connector.class"));
+        let plugin = class.and_then(Option::as_deref).and_then(|class| self.deps.registry.find(class).ok());
+        StatusRecord {
+            state,
+            trace,
+            worker_id: self.parts.identity.worker_id.clone(),
+            generation: 0,
+            version: plugin.map(|plugin| plugin.version.to_owned()),
+            register: Some(register),
+        }
+    }
+
+    /// Nothing of a unit can write any more.
+    fn ended(&mut self, unit: UnitId, context: &mut Context<Self>) {
+        let Some(running) = self.running.get_mut(&unit) else { return };
+        let RunId { claim, start, .. } = running.run;
+        if running.restart && !running.ending {
+            let lease = running.lease.clone();
+            let starts = match unit {
+                UnitId::Connector(_) => &self.deps.metrics.worker().connector_restarts,
+                UnitId::Task(..) => &self.deps.metrics.worker().task_restarts,
+            };
+            starts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            return self.start(RunId { unit, claim, start: start + 1 }, lease);
+        }
+        for reply in running.waiting.drain(..) {
+            answer(reply, Err(HerderError::Unavailable(format!("{unit} was stopped before it ran again"))));
+        }
+        self.seal(unit, claim, context);
+    }
+
+    /// Asks that no status write of a unit be under way any more; then the control plane hears that it has stopped.
+    fn seal(&mut self, unit: UnitId, claim: u64, context: &mut Context<Self>) {
+        match &self.logs {
+            Some(logs) => {
+                self.seals.push((unit.clone(), claim));
+                logs.writer.do_send(SealUnit { unit, claim });
+            }
+            None => self.sealed(unit, claim, context),
+        }
+    }
+
+    pub(super) fn sealed(&mut self, unit: UnitId, claim: u64, context: &mut Context<Self>) {
+        self.seals.retain(|sealing| *sealing != (unit.clone(), claim));
+        if self.running.get(&unit).is_some_and(|running| running.run.claim == claim) {
+            self.running.remove(&unit);
+        }
+        self.step(Event::UnitStopped { unit: name(&unit), claim }, context);
+    }
+
+    /// The status actor was built again: whatever waited in it is said once more.
+    pub(super) fn repeat_status_writes(&mut self, context: &mut Context<Self>) {
+        for token in std::mem::take(&mut self.registers_under_way) {
+            let error = "the status actor crashed".to_owned();
+            self.step(Event::AppendFailed { token, retriable: true, error }, context);
+        }
+        for (unit, claim) in std::mem::take(&mut self.seals) {
+            self.seal(unit, claim, context);
+        }
+        let units: Vec<UnitId> = self.running.keys().cloned().collect();
+        for unit in units {
+            self.publish(&unit);
+        }
+    }
+}
+
+fn steer_to_stop(worker: &Addr<Worker>, run: &RunId, graceful: Duration, hard: bool) {
+    let deadline = if hard { Instant::now() } else { Instant::now() + graceful };
+    worker.do_send(SteerUnit { run: run.clone(), steer: Steer::Stop { deadline, hard } });
+}
+
+/// Answers a request; who asked may have gone.
+pub(super) fn answer<T>(reply: Reply<T>, result: HerderResult<T>) {
+    drop(reply.send(result));
+}
+
+/// The front of a trace that is too long for a record.
+fn bounded(mut trace: String) -> String {
+    if trace.len() > TRACE_MAX_BYTES {
+        let end = (0..=TRACE_MAX_BYTES).rev().find(|end| trace.is_char_boundary(*end)).unwrap_or(0);
+        trace.truncate(end);
+        trace.push_str("\n... cut");
+    }
+    trace
+}
+
+impl Handler<UnitReport> for Herder {
+    type Result = ();
+    fn handle(&mut self, UnitReport { run, event }: UnitReport, context: &mut Context<Self>) {
+        let known = self.running.get(&run.unit).is_some_and(|running| running.run == run);
+        match event {
+            _ if known => self.reported(run, event, context),
+            // A unit of a herder that crashed: it was told to stop hard then.
+            UnitEvent::Ended => tracing::debug!(unit = %run.unit, "an older run has ended"),
+            _ => tracing::debug!(unit = %run.unit, ?event, "a report of an older run is ignored"),
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Asks another process who it is, at the REST address that its member record names.
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+
+/// Where a worker says who it is.
+pub const IDENTITY_PATH: &str = "/cluster/self";
+
+/// Largest answer in bytes.
+const ANSWER_MAX: usize = 4096;
+
+/// Who a worker is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerIdentity {
+    /// Advertised host:port.
+    pub worker_id: String,
+    /// The random number of its last attempt to join; text, since JSON numbers are not exact.
+    pub nonce: String,
+}
+
+/// Asks the worker at this URL. The caller bounds the time.
+pub async fn ask(url: &str) -> anyhow::Result<WorkerIdentity> {
+    let authority = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/').to_owned();
+    let stream = TcpStream::connect(&authority).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Ends with the sender; an error shows in the answer.
+    let connection = tokio::spawn(connection);
+    let request = Request::get(IDENTITY_PATH).header("host", authority).body(Empty::<Bytes>::new())?;
+    let answer = sender.send_request(request).await?;
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await.map_err(|error| anyhow::anyhow!(error))?;
+    connection.abort();
+    anyhow::ensure!(status.is_success(), "answered {status}");
+    Ok(serde_json::from_slice(&body.to_bytes())?)
+}

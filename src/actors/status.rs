@@ -1,0 +1,167 @@
+//! Writes status records: for each unit one at a time and in order, so that the last record of a unit is the last thing that was
+//! said of it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::herder::Herder;
+use super::supervision::backoff;
+use crate::cluster::Token;
+use crate::storage::status_records::{StatusRecord, UnitId};
+use crate::storage::status_store::StatusStore;
+use crate::storage::topic_log::LogError;
+
+/// How long a status may take to be stored.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a write is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The control plane waits for the answer.
+    Register(Token),
+    /// What a unit does. Superseded by the next such write while it waits, tried again when it failed.
+    State,
+}
+
+/// Herder to status actor.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct WriteStatus {
+    /// Whose.
+    pub unit: UnitId,
+    /// The record; `None` for a tombstone.
+    pub record: Option<StatusRecord>,
+    /// What for.
+    pub purpose: Purpose,
+}
+
+/// Herder to status actor: no state of this unit is to be written any more. Answered when none is under way.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SealUnit {
+    /// Whose.
+    pub unit: UnitId,
+    /// The claim, for the answer.
+    pub claim: u64,
+}
+
+/// Status actor to herder.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub enum StatusAnswer {
+    /// The write of a register ended.
+    Written(Token, Result<(), LogError>),
+    /// No write of a state of this unit is under way.
+    Sealed(UnitId, u64),
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<(Option<StatusRecord>, Purpose)>,
+    /// What is under way.
+    writing: Option<(Option<StatusRecord>, Purpose)>,
+    failures: u32,
+    /// A state that failed waits for its next attempt. Registers and seals do not wait for it.
+    resting: bool,
+    sealing: Option<u64>,
+}
+
+/// See the module.
+pub struct StatusActor {
+    store: Arc<StatusStore>,
+    herder: Addr<Herder>,
+    queues: HashMap<UnitId, Queue>,
+}
+
+impl StatusActor {
+    /// Writes to `store` and answers to `herder`.
+    pub fn new(store: Arc<StatusStore>, herder: Addr<Herder>) -> Self {
+        StatusActor { store, herder, queues: HashMap::new() }
+    }
+
+    fn next(&mut self, unit: UnitId, context: &mut Context<Self>) {
+        let Some(queue) = self.queues.get_mut(&unit) else { return };
+        if queue.writing.is_some() {
+            return;
+        }
+        let resting = queue.resting;
+        if let Some(claim) = queue.sealing.take() {
+            self.herder.do_send(StatusAnswer::Sealed(unit.clone(), claim));
+        }
+        if resting && queue.waiting.front().is_some_and(|(_, purpose)| *purpose == Purpose::State) {
+            return;
+        }
+        let Some((record, purpose)) = queue.waiting.pop_front() else {
+            if !resting {
+                self.queues.remove(&unit);
+            }
+            return;
+        };
+        queue.writing = Some((record.clone(), purpose));
+        let store = self.store.clone();
+        let written = unit.clone();
+        let write = async move { store.put(&written, record, WRITE_TIMEOUT).await.map(drop) };
+        context.spawn(write.into_actor(self).map(move |result, actor, context| actor.written(unit, result, context)));
+    }
+
+    fn written(&mut self, unit: UnitId, result: Result<(), LogError>, context: &mut Context<Self>) {
+        let Some(queue) = self.queues.get_mut(&unit) else { return };
+        let Some((record, purpose)) = queue.writing.take() else { return };
+        match (&result, purpose) {
+            (Ok(()), _) => queue.failures = 0,
+            (Err(error), Purpose::State) => {
+                tracing::warn!(%unit, %error, "a status was not written; tried again");
+                queue.failures += 1;
+                if queue.sealing.is_none() && queue.waiting.is_empty() {
+                    queue.waiting.push_back((record, purpose));
+                    queue.resting = true;
+                    let rested = unit.clone();
+                    context.run_later(backoff(queue.failures - 1), move |actor, context| {
+                        if let Some(queue) = actor.queues.get_mut(&rested) {
+                            queue.resting = false;
+                        }
+                        actor.next(rested, context);
+                    });
+                }
+            }
+            (Err(_), Purpose::Register(_)) => {}
+        }
+        if let Purpose::Register(token) = purpose {
+            self.herder.do_send(StatusAnswer::Written(token, result));
+        }
+        self.next(unit, context);
+    }
+}
+
+impl Actor for StatusActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<WriteStatus> for StatusActor {
+    type Result = ();
+    fn handle(&mut self, WriteStatus { unit, record, purpose }: WriteStatus, context: &mut Context<Self>) {
+        let queue = self.queues.entry(unit.clone()).or_default();
+        if let Purpose::Register(_) = purpose {
+            // The register is the last word about the unit: an older state must not come behind it, and need not come in front.
+            queue.waiting.retain(|(_, purpose)| *purpose != Purpose::State);
+        }
+        match queue.waiting.back_mut() {
+            Some(last) if last.1 == Purpose::State && purpose == Purpose::State => *last = (record, purpose),
+            _ => queue.waiting.push_back((record, purpose)),
+        }
+        self.next(unit, context);
+    }
+}
+
+impl Handler<SealUnit> for StatusActor {
+    type Result = ();
+    fn handle(&mut self, SealUnit { unit, claim }: SealUnit, context: &mut Context<Self>) {
+        let queue = self.queues.entry(unit.clone()).or_default();
+        queue.waiting.retain(|(_, purpose)| *purpose != Purpose::State);
+        queue.sealing = Some(claim);
+        self.next(unit, context);
+    }
+}

@@ -1,0 +1,187 @@
+//! A running worker: what `main`, the quickstart and the tests start. Wires all rooms and decides nothing.
+//!
+//! Threads: one for all actors, two for REST, a few for pumps, and those of plug-ins that block. What blocks in one of these places
+//! never stops another.
+
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, Result, anyhow};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Mutex, oneshot};
+
+use crate::actors::clients;
+use crate::actors::deps::Deps;
+use crate::actors::handle::{HerderHandle, HerderRequest};
+use crate::actors::herder::{HerderParts, Identity, Stop, Stopped};
+use crate::actors::pump::{self, Pumps};
+use crate::actors::supervision;
+use crate::actors::worker::Worker;
+use crate::backend;
+use crate::config::WorkerConfig;
+use crate::config::worker::Listener;
+use crate::metrics::Metrics;
+use crate::plugins::Registry;
+use crate::rest::{self, RestState};
+
+/// Threads that answer REST requests.
+const REST_THREADS: usize = 2;
+
+/// A worker that runs in this process.
+pub struct Node {
+    herder: HerderHandle,
+    stopped: Stopped,
+    actors: JoinHandle<()>,
+    address: SocketAddr,
+    url: String,
+    /// Dropped last: REST answers until everything else has ended.
+    _rest: Background,
+    _pumps: Background,
+}
+
+/// A runtime whose end waits for nothing: a callback of a plug-in that never returns must not keep the process.
+struct Background(Option<Runtime>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Node {
+    /// Opens the listeners and starts everything. Returns before Kafka has answered: until then REST says what it waits for.
+    pub fn start(config: WorkerConfig, registry: Registry) -> Result<Node> {
+        supervision::install_panic_hook();
+        for key in &config.unknown_keys {
+            tracing::warn!(key, "unknown worker setting; it has no effect");
+        }
+        check_converters(&config, &registry)?;
+        let listeners = config.listeners.iter().map(bind).collect::<Result<Vec<_>>>()?;
+        let address = listeners.first().context("listeners is empty")?.local_addr()?;
+        let identity = identity(&config, address);
+        let metrics = Metrics::new();
+        let settings = clients::connection(&config)?;
+        let backend = backend::open(&config.bootstrap_servers, &settings)
+            .map_err(|error| anyhow!("bootstrap.servers={}: {error}", config.bootstrap_servers))?;
+        let pumps = pump::pump_runtime()?;
+        let rest = Builder::new_multi_thread().worker_threads(REST_THREADS).thread_name("rest").enable_all().build()?;
+        let (herder, requests) = HerderHandle::channel();
+        let stopped = Stopped::default();
+        let parts = HerderParts {
+            identity: identity.clone(),
+            requests: Arc::new(Mutex::new(requests)),
+            stopped: stopped.clone(),
+        };
+        for listener in listeners {
+            listener.set_nonblocking(true)?;
+            let state = RestState::new(herder.clone(), registry.clone(), &*identity.rest_url, metrics.clone());
+            let listener = {
+                let _entered = rest.enter();
+                tokio::net::TcpListener::from_std(listener)?
+            };
+            rest.spawn(rest::serve(listener, state, std::future::pending()));
+        }
+        let deps = Arc::new(Deps { config, backend, registry, metrics, pumps: Pumps::new(pumps.handle().clone()) });
+        let ended = stopped.clone();
+        let actors = thread::Builder::new().name("actors".into()).spawn(move || run_actors(deps, parts, ended))?;
+        let url = identity.rest_url;
+        Ok(Node {
+            herder,
+            stopped,
+            actors,
+            address,
+            url,
+            _rest: Background(Some(rest)),
+            _pumps: Background(Some(pumps)),
+        })
+    }
+
+    /// Asks the herder.
+    pub fn herder(&self) -> &HerderHandle {
+        &self.herder
+    }
+
+    /// Where the first listener listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The advertised URL of the REST API.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether it has ended by itself.
+    pub fn is_running(&self) -> bool {
+        !self.actors.is_finished()
+    }
+
+    /// Asks for an orderly end; [`Node::wait`] tells when it is over.
+    pub fn shut_down(&self) {
+        self.herder.tell(HerderRequest::Shutdown);
+    }
+
+    /// Waits until the worker has ended. An error says why it ended without being asked to.
+    pub fn wait(self) -> Result<()> {
+        self.actors.join().map_err(|_| anyhow!("the thread of the actors panicked"))?;
+        match self.stopped.get() {
+            Some(Stop::Asked) => Ok(()),
+            Some(Stop::Failed(reason)) => Err(anyhow!(reason)),
+            None => Err(anyhow!("the worker ended without a reason")),
+        }
+    }
+}
+
+fn run_actors(deps: Arc<Deps>, parts: HerderParts, stopped: Stopped) {
+    actix::System::new().block_on(async move {
+        let (ends, ended) = oneshot::channel();
+        let worker = supervision::start_watched(
+            |_| Worker::new(deps, parts),
+            move |panic| {
+                if let Some(panic) = panic {
+                    stopped.set(Stop::Failed(format!("the worker actor crashed: {}", panic.message)));
+                }
+                drop(ends);
+            },
+        );
+        // It is never sent to: the end of the channel is the message.
+        let _: Result<(), _> = ended.await;
+        drop(worker);
+    });
+}
+
+/// The converters that connectors get unless they name others. Java makes them when it starts as well.
+fn check_converters(config: &WorkerConfig, registry: &Registry) -> Result<()> {
+    for (setting, found) in [
+        ("key.converter", registry.find_converter(&config.key_converter.class)),
+        ("value.converter", registry.find_converter(&config.value_converter.class)),
+        ("header.converter", registry.find_header_converter(&config.header_converter.class)),
+    ] {
+        found.with_context(|| format!("{setting} cannot be used"))?;
+    }
+    Ok(())
+}
+
+fn bind(listener: &Listener) -> Result<TcpListener> {
+    let host = listener.host.as_deref().unwrap_or("0.0.0.0");
+    let addresses = (host, listener.port).to_socket_addrs();
+    let addresses: Vec<_> = addresses.with_context(|| format!("listeners: {host} cannot be resolved"))?.collect();
+    TcpListener::bind(&*addresses).with_context(|| format!("cannot listen on {host}:{}", listener.port))
+}
+
+/// What others call this worker (Java: `RestServer.advertisedUrl`).
+fn identity(config: &WorkerConfig, address: SocketAddr) -> Identity {
+    let listened = config.listeners.first().and_then(|listener| listener.host.clone());
+    let listened = listened.filter(|host| host != "0.0.0.0" && host != "::");
+    let host = config.rest_advertised_host_name.clone().or(listened).unwrap_or_else(host_name);
+    let port = config.rest_advertised_port.unwrap_or(address.port());
+    let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
+    Identity { worker_id: format!("{host}:{port}"), rest_url: format!("http://{host}:{port}/") }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

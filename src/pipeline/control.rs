@@ -1,0 +1,140 @@
+//! How an actor steers a pump and what a pump reports.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use connect_api::Props;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::phase::PhaseCell;
+
+/// What a pump is to do. The last one given counts; it takes effect between two batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Directive {
+    /// Move records.
+    Run,
+    /// Move nothing, keep everything open, commit what was moved. (Target state PAUSED.)
+    Pause,
+    /// Keep nothing open. (Target state STOPPED, where only connectors are left.)
+    Halt,
+    /// No lease: move nothing, commit nothing, keep everything; what the client has queued is taken back.
+    Suspend,
+    /// End.
+    Stop {
+        /// When the orderly end has to be over.
+        deadline: Instant,
+        /// Whether offsets may still be committed: not when another worker owns the task already.
+        commit: bool,
+    },
+}
+
+/// What a pump says of itself. Failures are its result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// It moves records.
+    Running,
+    /// It is paused.
+    Paused,
+    /// A connector that is stopped by its target state.
+    Halted,
+    /// How a connector splits its work.
+    TaskConfigs(Vec<Props>),
+}
+
+/// Asks a pump for a commit between two batches; several requests are one.
+#[derive(Debug, Default)]
+pub struct CommitSignal {
+    due: AtomicBool,
+    raised: Notify,
+}
+
+impl CommitSignal {
+    /// A commit is due.
+    pub fn raise(&self) {
+        self.due.store(true, Ordering::Release);
+        self.raised.notify_one();
+    }
+
+    /// Whether it was raised since the last call.
+    pub fn take(&self) -> bool {
+        self.due.swap(false, Ordering::AcqRel)
+    }
+
+    /// Waits until it is raised.
+    pub async fn wait(&self) {
+        self.raised.notified().await;
+    }
+}
+
+/// How often a pump that ran out of its lease looks whether it is back. A herder that works says so at once.
+const LEASE_CHECK: Duration = Duration::from_millis(50);
+
+/// A pump's end of the line to its actor.
+pub struct Control {
+    directive: watch::Receiver<Directive>,
+    /// Where the pump is.
+    pub phase: Arc<PhaseCell>,
+    leased: Box<dyn Fn() -> bool + Send + Sync>,
+    report: Box<dyn Fn(Report) + Send + Sync>,
+    reported: Option<Report>,
+}
+
+impl Control {
+    /// A pump's end of the line. `leased` compares the lease with the clock.
+    pub fn new(
+        directive: watch::Receiver<Directive>,
+        phase: Arc<PhaseCell>,
+        leased: Box<dyn Fn() -> bool + Send + Sync>,
+        report: Box<dyn Fn(Report) + Send + Sync>,
+    ) -> Self {
+        Control { directive, phase, leased, report, reported: None }
+    }
+
+    /// What to do now. An actor that is gone means: stop at once, without a commit.
+    pub fn directive(&self) -> Directive {
+        if self.directive.has_changed().is_err() {
+            return Directive::Stop { deadline: Instant::now(), commit: false };
+        }
+        match *self.directive.borrow() {
+            Directive::Stop { deadline, commit } => Directive::Stop { deadline, commit: commit && (self.leased)() },
+            directive if (self.leased)() => directive,
+            _ => Directive::Suspend,
+        }
+    }
+
+    /// Waits until [`Control::directive`] is another one than `known`. A lease that ends while the pump waits is
+    /// noticed when it goes on: nothing moves before it has asked again.
+    pub async fn changed_from(&mut self, known: Directive) {
+        loop {
+            let present = *self.directive.borrow_and_update();
+            if present != known && self.directive() != known {
+                return;
+            }
+            tokio::select! {
+                changed = self.directive.changed() => if changed.is_err() { return },
+                _ = tokio::time::sleep(LEASE_CHECK), if known == Directive::Suspend => {}
+            }
+        }
+    }
+
+    /// Waits until the directive is [`Directive::Stop`].
+    pub async fn stop_asked(&mut self) {
+        // An error means that the actor is gone, which `directive` tells.
+        let _ = self.directive.wait_for(|directive| matches!(directive, Directive::Stop { .. })).await;
+    }
+
+    /// Tells the actor, once for each change.
+    pub fn report(&mut self, report: Report) {
+        if self.reported.as_ref() != Some(&report) {
+            self.reported = Some(report.clone());
+            (self.report)(report);
+        }
+    }
+
+    /// Tells the actor how the work is to be split, each time.
+    pub fn report_task_configs(&mut self, configs: Vec<Props>) {
+        (self.report)(Report::TaskConfigs(configs));
+    }
+}
