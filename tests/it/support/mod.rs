@@ -1,7 +1,10 @@
 //! What tests of several features need.
 
 pub mod broker;
+pub mod faulty;
 mod kafka_lib;
+pub mod node;
+pub mod process;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};

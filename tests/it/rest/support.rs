@@ -1,0 +1,252 @@
+//! A server on a free port, a herder with canned answers, and a client that sends exactly what it is told.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use connect_node::actors::handle::{
+    ConnectorInfo, ConnectorStateInfo, ConnectorStatus, ConnectorTaskId, ConnectorType, HerderError, HerderHandle,
+    HerderRequest, HerderResult, ServerInfo, TaskInfo, TaskStateInfo, WorkerIdentity,
+};
+use connect_node::metrics::Metrics;
+use connect_node::plugins::Registry;
+use connect_node::rest::{Limits, RestState, serve};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// No answer of these tests takes that long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running REST server.
+pub struct Server {
+    pub address: SocketAddr,
+    pub metrics: Metrics,
+    /// What reached the herder, in Debug form and without the reply channels.
+    pub seen: Arc<Mutex<Vec<String>>>,
+    pub stop: Option<oneshot::Sender<()>>,
+    pub served: JoinHandle<()>,
+}
+
+/// Everything as the worker has it.
+pub async fn server() -> Server {
+    server_with(Limits::default(), fake_herder).await
+}
+
+/// With other limits, and with a herder of the test's own.
+pub async fn server_with<F>(
+    limits: Limits,
+    herder: impl FnOnce(mpsc::Receiver<HerderRequest>, Arc<Mutex<Vec<String>>>) -> F,
+) -> Server
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (handle, queue) = HerderHandle::channel();
+    let seen = Arc::default();
+    tokio::spawn(herder(queue, Arc::clone(&seen)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let metrics = Metrics::new();
+    let mut state = RestState::new(handle, Registry::built_in(), "http://worker.example:8083/", metrics.clone());
+    state.limits = limits;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let served = tokio::spawn(serve(listener, state, async { drop(stopped.await) }));
+    Server { address, metrics, seen, stop: Some(stop), served }
+}
+
+/// An answer, taken apart.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn parse(bytes: &[u8]) -> Answer {
+        let end = bytes
+            .windows(4)
+            .position(|w| w == b"\r\n\r\n")
+            .unwrap_or_else(|| panic!("no answer but {:?}", String::from_utf8_lossy(bytes)));
+        let head = std::str::from_utf8(&bytes[..end]).unwrap();
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers = lines
+            .map(|line| line.split_once(": ").unwrap())
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        Answer { status, headers, body: bytes[end + 4..].to_vec() }
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&self.body)))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    /// Checks the shape that all errors share and returns the message.
+    #[track_caller]
+    pub fn error(&self, status: u16) -> String {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.header("content-type"), Some("application/json"));
+        let body = self.json();
+        assert_eq!(body["error_code"], status, "{body}");
+        assert_eq!(body.as_object().unwrap().len(), 2, "{body}");
+        let message = body["message"].as_str().unwrap();
+        assert!(!message.trim().is_empty());
+        message.to_owned()
+    }
+}
+
+impl Server {
+    /// Sends bytes and reads until the server closes.
+    pub async fn raw(&self, request: impl AsRef<[u8]>) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut read, mut write) = stream.split();
+        let mut answer = Vec::new();
+        // both at once: the server may answer before it has read everything
+        let exchange = async {
+            tokio::join!(async { drop(write.write_all(request.as_ref()).await) }, async {
+                drop(read.read_to_end(&mut answer).await)
+            })
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time");
+        Answer::parse(&answer)
+    }
+
+    /// Sends everything before it looks for an answer, as simple clients do. A reset on the way loses the answer.
+    pub async fn send_then_read(&self, request: impl AsRef<[u8]>) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let mut answer = Vec::new();
+        let exchange = async {
+            stream.write_all(request.as_ref()).await.expect("the server reads everything");
+            stream.read_to_end(&mut answer).await.expect("the server does not reset the connection");
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time");
+        Answer::parse(&answer)
+    }
+
+    /// A request with further header lines (each with its line end) and a body.
+    pub async fn send(&self, method: &str, target: &str, headers: &str, body: impl AsRef<[u8]>) -> Answer {
+        let body = body.as_ref();
+        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let head = format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{length}{headers}\r\n");
+        self.raw([head.as_bytes(), body].concat()).await
+    }
+
+    pub async fn get(&self, target: &str) -> Answer {
+        self.send("GET", target, "", "").await
+    }
+
+    /// A request with a JSON body.
+    pub async fn json(&self, method: &str, target: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.send(method, target, "Content-Type: application/json\r\n", body).await
+    }
+
+    /// What reached the herder since the last call.
+    pub fn take_seen(&self) -> Vec<String> {
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
+}
+
+/// Knows every connector but those whose name is that of an error.
+pub async fn fake_herder(mut queue: mpsc::Receiver<HerderRequest>, seen: Arc<Mutex<Vec<String>>>) {
+    let note = |what: String| seen.lock().unwrap().push(what);
+    while let Some(request) = queue.recv().await {
+        match request {
+            HerderRequest::Connectors(reply) => drop(reply.send(Ok(vec!["b".into(), "a".into(), "none".into()]))),
+            HerderRequest::ConnectorInfo(name, reply) => answer(&name.clone(), reply, || info(&name, BTreeMap::new())),
+            HerderRequest::ConnectorStatus(name, reply) => answer(&name.clone(), reply, || status(&name)),
+            HerderRequest::Tasks(name, reply) => answer(&name.clone(), reply, || {
+                let config = [("task.class".to_owned(), "T".to_owned())].into();
+                vec![TaskInfo { id: ConnectorTaskId { connector: name, task: 0 }, config }]
+            }),
+            HerderRequest::TaskStatus(name, task, reply) => {
+                answer(&name, reply, || TaskStateInfo { id: task, state: state("RUNNING", None) });
+            }
+            HerderRequest::Create { name, config, initial_state, reply } => {
+                note(format!("create {name:?} {initial_state:?} {config:?}"));
+                answer(&name, reply, || info(&name, config));
+            }
+            HerderRequest::PutConfig { name, config, reply } => {
+                note(format!("put {name:?} {config:?}"));
+                answer(&name, reply, || (name.starts_with("new"), info(&name, config)));
+            }
+            HerderRequest::Delete(name, reply) => {
+                note(format!("delete {name:?}"));
+                answer(&name, reply, || ());
+            }
+            HerderRequest::SetTargetState(name, target, reply) => {
+                note(format!("target {name:?} {target:?}"));
+                answer(&name, reply, || ());
+            }
+            HerderRequest::RestartConnector(name, reply) => {
+                note(format!("restart {name:?}"));
+                answer(&name, reply, || ());
+            }
+            HerderRequest::Restart(name, plan, reply) => {
+                note(format!("restart {name:?} tasks={} failed={}", plan.include_tasks, plan.only_failed));
+                answer(&name.clone(), reply, || status(&name));
+            }
+            HerderRequest::RestartTask(name, task, reply) => {
+                note(format!("restart task {name:?} {task}"));
+                answer(&name, reply, || ());
+            }
+            HerderRequest::ServerInfo(reply) => {
+                let info = ServerInfo { version: "1".into(), commit: "c".into(), kafka_cluster_id: "k".into() };
+                drop(reply.send(Ok(info)));
+            }
+            HerderRequest::Health(reply) => drop(reply.send(Ok("all is well".into()))),
+            HerderRequest::Identity(reply) => {
+                drop(reply.send(Ok(WorkerIdentity { worker_id: "w:1".into(), nonce: "7".into() })));
+            }
+            HerderRequest::Shutdown => note("shut down".into()),
+        }
+    }
+}
+
+fn answer<T>(name: &str, reply: oneshot::Sender<HerderResult<T>>, value: impl FnOnce() -> T) {
+    let text = || format!("about {name}");
+    let result = match name {
+        "none" => Err(HerderError::NotFound(text())),
+        "bad" => Err(HerderError::BadRequest(text())),
+        "taken" => Err(HerderError::Conflict(text())),
+        "busy" => Err(HerderError::Busy),
+        "starting" => Err(HerderError::Unavailable(text())),
+        "late" => Err(HerderError::Timeout),
+        "broken" => Err(HerderError::Internal(text())),
+        // as when the herder crashes with the request in its hands
+        "crash" => return,
+        _ => Ok(value()),
+    };
+    drop(reply.send(result));
+}
+
+fn info(name: &str, config: BTreeMap<String, Option<String>>) -> ConnectorInfo {
+    ConnectorInfo {
+        name: name.to_owned(),
+        config: config.into_iter().filter_map(|(key, value)| Some((key, value?))).collect(),
+        tasks: vec![],
+        connector_type: ConnectorType::Source,
+    }
+}
+
+fn state(state: &str, trace: Option<&str>) -> ConnectorStateInfo {
+    let version = Some("1".to_owned());
+    ConnectorStateInfo { state: state.into(), worker_id: "x:1".into(), version, trace: trace.map(str::to_owned) }
+}
+
+fn status(name: &str) -> ConnectorStatus {
+    ConnectorStatus {
+        name: name.to_owned(),
+        connector: state("RUNNING", None),
+        tasks: vec![TaskStateInfo { id: 0, state: state("FAILED", Some("it broke")) }],
+        connector_type: ConnectorType::Sink,
+    }
+}
