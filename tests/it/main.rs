@@ -11,4 +11,5 @@ mod scenarios;
 mod storage;
 mod supervision;
 mod support;
+mod tidy;
 mod vectors;
