@@ -27,6 +27,10 @@ const MAX_MESSAGES: usize = 10_000;
 const BEGINNING: i64 = -2;
 const END: i64 = -1;
 
+/// The client hands over an answer of a broker piece by piece. A reader that catches up is faster than that, and would be woken for every piece: it
+/// gathers for so long after it has emptied the queue.
+const GATHER: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// What a reader knows of one of its partitions.
 #[derive(Debug, Clone, Copy)]
 struct Assigned {
@@ -37,6 +41,8 @@ struct Assigned {
 
 /// A reader.
 pub(super) struct KafkaReader {
+    /// The last read filled its batch.
+    catching_up: bool,
     /// `None` only while it is dropped.
     consumer: Option<Consumer>,
     wake: Arc<Notify>,
@@ -52,7 +58,7 @@ impl KafkaReader {
         let mut consumer = Consumer::new(settings)?;
         let wake = consumer.enable_wake();
         let assigned = HashMap::new();
-        Ok(KafkaReader { consumer: Some(consumer), wake, isolation, admin, assigned, delayed: None })
+        Ok(KafkaReader { consumer: Some(consumer), wake, isolation, admin, assigned, delayed: None, catching_up: false })
     }
 
     /// Asks the leaders for offsets; where they are not where they were, finds them and asks once more.
@@ -302,6 +308,7 @@ impl RecordReader for KafkaReader {
         loop {
             let taken = self.fill(batch, max)?;
             if !batch.records.is_empty() || !batch.ends.is_empty() {
+                self.catching_up |= batch.records.len() == max;
                 return Ok(());
             }
             if taken {
@@ -309,6 +316,9 @@ impl RecordReader for KafkaReader {
             }
             if tokio::time::timeout_at(deadline, self.wake.notified()).await.is_err() {
                 return Ok(());
+            }
+            if std::mem::take(&mut self.catching_up) {
+                tokio::time::sleep(GATHER).await;
             }
         }
     }
