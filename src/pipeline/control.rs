@@ -104,6 +104,15 @@ impl Control {
         }
     }
 
+    /// Whether offsets may be committed at this moment.
+    pub fn may_commit(&self) -> bool {
+        match self.directive() {
+            Directive::Stop { commit, .. } => commit,
+            Directive::Suspend => false,
+            Directive::Run | Directive::Pause | Directive::Halt => true,
+        }
+    }
+
     /// Waits until [`Control::directive`] is another one than `known`. A lease that ends while the pump waits is
     /// noticed when it goes on: nothing moves before it has asked again.
     pub async fn changed_from(&mut self, known: Directive) {

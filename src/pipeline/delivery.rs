@@ -66,6 +66,7 @@ pub struct Delivery {
     metrics: Arc<TaskMetrics>,
     inner: Mutex<Inner>,
     flushed: Notify,
+    flushing: tokio::sync::Mutex<()>,
 }
 
 impl Delivery {
@@ -83,7 +84,13 @@ impl Delivery {
             revoked: false,
             upstream_commit_due: false,
         };
-        Ok(Arc::new(Delivery { make_writer, metrics, inner: Mutex::new(inner), flushed: Notify::new() }))
+        Ok(Arc::new(Delivery {
+            make_writer,
+            metrics,
+            inner: Mutex::new(inner),
+            flushed: Notify::new(),
+            flushing: Default::default(),
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -253,6 +260,11 @@ impl Delivery {
             tracing::debug!(failure = failure.message, "acknowledgements could not all be taken in");
         }
         Some(inner.submitted.committable())
+    }
+
+    /// Waits for the turn to write offsets: the committer and the end of the pump may want to at once.
+    pub async fn flush_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.flushing.lock().await
     }
 
     /// These offsets are durable; the upstream may be told.

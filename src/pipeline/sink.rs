@@ -135,6 +135,15 @@ impl SinkPump {
             };
             match read {
                 Ok(()) => {
+                    // The lease may have ended, or a pause begun, while the read waited: then the batch waits as well.
+                    self.state.rewound = false;
+                    if !self.wait_until_running().await? {
+                        return Ok(());
+                    }
+                    if self.state.rewound {
+                        self.read_again_from_current().await?;
+                        continue;
+                    }
                     self.deliver(&mut batch).await?;
                     last_put = Instant::now();
                 }
@@ -421,12 +430,7 @@ impl SinkPump {
 
     async fn commit(&mut self, offsets: &Offsets, deadline: Instant) {
         // Asked again at the last moment: `pre_commit` may have taken longer than the lease, or than the patience of the worker.
-        let may_commit = match self.control.directive() {
-            Directive::Stop { commit, .. } => commit,
-            Directive::Suspend => false,
-            Directive::Run | Directive::Pause | Directive::Halt => true,
-        };
-        if offsets.is_empty() || !may_commit {
+        if offsets.is_empty() || !self.control.may_commit() {
             return;
         }
         self.enter(Phase::OffsetCommit);

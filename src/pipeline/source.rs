@@ -115,6 +115,9 @@ impl SourcePump {
     async fn wait_for_room(&mut self) -> Result<bool, Failure> {
         self.enter(Phase::Send);
         loop {
+            if self.control.directive() != Directive::Run {
+                return Ok(false);
+            }
             if self.delivery.progress()? == 0 {
                 return Ok(true);
             }
@@ -221,6 +224,10 @@ impl SourcePump {
                 Ok(false) => tracing::warn!("some records were not acknowledged in time; they will be read again"),
                 Err(failure) => tracing::debug!(failure = failure.message, "not all records arrived"),
             }
+            if !self.control.may_commit() {
+                tracing::warn!("the lease ended before the last offsets were written; records will be read again");
+                self.delivery.revoke();
+            }
             self.enter(Phase::OffsetWrite);
             let time = left(deadline).min(self.flush_timeout);
             match until(deadline, flush_offsets(&self.delivery, &self.offsets, time)).await {
@@ -256,6 +263,8 @@ pub async fn flush_offsets(
     offsets: &ConnectorOffsets,
     timeout: Duration,
 ) -> Result<usize, OffsetError> {
+    // One at a time: of two, the older one could be written last.
+    let _turn = delivery.flush_turn().await;
     let Some(committable) = delivery.committable() else { return Ok(0) };
     if !committable.is_empty() {
         offsets.write(&committable.offsets, timeout).await?;

@@ -58,7 +58,15 @@ impl KafkaReader {
         let mut consumer = Consumer::new(settings)?;
         let wake = consumer.enable_wake();
         let assigned = HashMap::new();
-        Ok(KafkaReader { consumer: Some(consumer), wake, isolation, admin, assigned, delayed: None, catching_up: false })
+        Ok(KafkaReader {
+            consumer: Some(consumer),
+            wake,
+            isolation,
+            admin,
+            assigned,
+            delayed: None,
+            catching_up: false,
+        })
     }
 
     /// Asks the leaders for offsets; where they are not where they were, finds them and asks once more.
