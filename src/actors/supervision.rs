@@ -6,7 +6,7 @@
 //! | pump of a connector | the same; its tasks go on | FAILED with the trace | when somebody restarts the connector |
 //! | task or connector actor | the worker stops its pump | FAILED with the trace | as above |
 //! | offset committer | the task goes on; a flush that was under way is repeated by the next one | nothing | by the worker, after [`BACKOFF`] |
-//! | status or cluster actor | writes that waited are said again by the control plane | nothing | by the worker, after [`BACKOFF`] |
+//! | status actor | writes that waited are said again by the control plane | nothing | by the herder, at once |
 //! | herder | everything it knew is in the topics: units stop hard, a new one joins anew | as the log says | by the worker, after [`BACKOFF`] |
 //! | worker actor | the process ends: nobody is left to supervise | nothing | by whoever runs the process |
 //!

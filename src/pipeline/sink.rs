@@ -123,7 +123,7 @@ impl SinkPump {
             self.refresh_partitions().await?;
             self.apply_requests().await?;
             if self.commit.take() {
-                self.commit_offsets().await;
+                self.commit_offsets().await?;
             }
             self.enter(Phase::Consume);
             // Commits interrupt the wait and do not prolong it.
@@ -170,7 +170,7 @@ impl SinkPump {
                 Directive::Stop { .. } => return Ok(false),
                 Directive::Pause | Directive::Halt => {
                     self.control.report(Report::Paused);
-                    self.commit_offsets().await;
+                    self.commit_offsets().await?;
                 }
                 Directive::Suspend => {}
             }
@@ -387,7 +387,7 @@ impl SinkPump {
     }
 
     /// Asks the task what is durable, and commits it. Errors are logged: the next interval tries again.
-    async fn commit_offsets(&mut self) {
+    async fn commit_offsets(&mut self) -> Result<(), Failure> {
         let deadline = Instant::now() + self.commit_timeout;
         match self.durable_offsets().await {
             Ok(offsets) => self.commit(&offsets, deadline).await,
@@ -398,10 +398,11 @@ impl SinkPump {
                     "flush failed; the records since the last commit come again"
                 );
                 self.metrics.offset_commit(false, Duration::ZERO);
-                self.rewind_to_committed().await;
+                self.rewind_to_committed().await?;
             }
         }
         self.enter(Phase::Idle);
+        Ok(())
     }
 
     /// The offsets that `pre_commit` allows, of this task's partitions, none beyond what was put, and new ones only.
@@ -453,18 +454,17 @@ impl SinkPump {
         }
     }
 
-    async fn rewind_to_committed(&mut self) {
+    /// A reader that cannot go back fails the task: records that the flush lost would be passed over, and a later commit would hide it.
+    async fn rewind_to_committed(&mut self) -> Result<(), Failure> {
         let back = self.uncommitted().into_keys();
         let offsets: Vec<_> = back
             .filter_map(|partition| Some((partition.clone(), *self.state.last_committed.get(&partition)?)))
             .collect();
-        match self.reader.seek(&offsets).await {
-            Ok(()) => {
-                self.state.current.extend(offsets);
-                self.state.rewound = true;
-            }
-            Err(error) => tracing::error!(%error, "could not go back to the committed offsets"),
-        }
+        let sought = self.reader.seek(&offsets).await;
+        // In any case: the end of the task must not commit past them either.
+        self.state.current.extend(offsets);
+        self.state.rewound = true;
+        sought.map_err(|error| Failure::new(Phase::Flush, &error))
     }
 
     /// The end, also after a failure: `pre_commit`, `close`, commit, `stop`.
