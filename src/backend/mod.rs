@@ -216,8 +216,15 @@ pub struct TopicDescription {
     pub name: String,
     /// How many partitions it has.
     pub partitions: i32,
-    /// `cleanup.policy`; `None` where it may not be described.
-    pub cleanup_policy: Option<String>,
+    /// Its settings with their defaults, as far as the backend has them; `None` where they may not be described.
+    pub settings: Option<BTreeMap<String, String>>,
+}
+
+impl TopicDescription {
+    /// One of its settings, if it has it and it may be described.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.as_ref()?.get(name).map(|value| value.trim())
+    }
 }
 
 /// A topic to create.
@@ -258,6 +265,9 @@ pub trait TopicAdmin: Send + Sync {
 
     /// Creates a topic; one that exists already is no error.
     async fn create_topic(&self, topic: &NewTopic) -> Result<()>;
+
+    /// Sets one setting of a topic and leaves the others alone.
+    async fn set_topic_setting(&self, name: &str, setting: &str, value: &str) -> Result<()>;
 
     /// Deletes a topic; one that does not exist is no error.
     async fn delete_topic(&self, name: &str) -> Result<()>;

@@ -11,6 +11,14 @@ use crate::backend::{BackendError, NewTopic, TopicAdmin, TopicDescription};
 const CLEANUP_POLICY: &str = "cleanup.policy";
 const COMPACT: &str = "compact";
 
+/// How old a record has to be before compaction may remove it.
+const MIN_COMPACTION_LAG: &str = "min.compaction.lag.ms";
+
+/// Who waits for a lease to end counts on having seen every record of that time, also those that another one has replaced. The active
+/// segment keeps them, unless a small `segment.ms` or `segment.bytes` closes it; this setting keeps them in any case. Well above any sensible
+/// `worker.fence.timeout.ms`.
+pub const COMPACTION_LAG_MS: u64 = 60_000;
+
 /// How long a topic may take to show up after it was created.
 pub const TOPIC_CREATION_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -36,6 +44,11 @@ impl TopicPurpose {
             TopicPurpose::Offset => "offset.storage.topic",
             TopicPurpose::Status => "status.storage.topic",
         }
+    }
+
+    /// Whether its records decide who may run what.
+    fn has_registers(self) -> bool {
+        matches!(self, TopicPurpose::Config | TopicPurpose::Status)
     }
 }
 
@@ -108,7 +121,9 @@ pub async fn create_or_check(admin: &dyn TopicAdmin, topic: &InternalTopic) -> R
     let (name, setting) = (topic.name.clone(), topic.purpose.setting());
     let failed = |error| TopicError::Backend { name: name.clone(), setting, error };
     if let Some(found) = admin.describe_topic(&topic.name).await.map_err(failed)? {
-        return check(topic, found);
+        let found = check(topic, found)?;
+        keep_young_records(admin, topic, &found).await;
+        return Ok(found);
     }
     admin.create_topic(&new_topic(topic)).await.map_err(failed)?;
     tracing::info!(topic = %topic.name, setting, "created");
@@ -125,8 +140,30 @@ pub async fn create_or_check(admin: &dyn TopicAdmin, topic: &InternalTopic) -> R
     }
 }
 
+/// Raises the compaction lag of a topic that was made by somebody else. Where that is not allowed, the operator hears of it.
+async fn keep_young_records(admin: &dyn TopicAdmin, topic: &InternalTopic, found: &TopicDescription) {
+    let lag = found.setting(MIN_COMPACTION_LAG).and_then(|lag| lag.parse::<u64>().ok());
+    if !topic.purpose.has_registers() || lag.is_some_and(|lag| lag >= COMPACTION_LAG_MS) {
+        return;
+    }
+    let name = &topic.name;
+    match admin.set_topic_setting(name, MIN_COMPACTION_LAG, &COMPACTION_LAG_MS.to_string()).await {
+        Ok(()) => tracing::info!(topic = %name, "set {MIN_COMPACTION_LAG}={COMPACTION_LAG_MS}"),
+        Err(error) => tracing::warn!(
+            topic = %name,
+            segment_ms = found.setting("segment.ms"),
+            %error,
+            "{MIN_COMPACTION_LAG} could not be set; with segments that close often, compaction may remove records that a \
+             starting worker has to see: set it to {COMPACTION_LAG_MS} yourself"
+        ),
+    }
+}
+
 fn new_topic(topic: &InternalTopic) -> NewTopic {
     let mut config = topic.config.clone();
+    if topic.purpose.has_registers() {
+        config.entry(MIN_COMPACTION_LAG.to_owned()).or_insert_with(|| COMPACTION_LAG_MS.to_string());
+    }
     if let Some(ignored) = config.insert(CLEANUP_POLICY.to_owned(), COMPACT.to_owned()).filter(|old| old != COMPACT) {
         tracing::warn!(topic = %topic.name, ignored, "an internal topic is always created with cleanup.policy=compact");
     }
@@ -144,7 +181,7 @@ fn new_topic(topic: &InternalTopic) -> NewTopic {
 
 fn check(topic: &InternalTopic, found: TopicDescription) -> Result<TopicDescription, TopicError> {
     let (name, setting) = (topic.name.clone(), topic.purpose.setting());
-    match found.cleanup_policy.as_deref().map(str::trim) {
+    match found.setting(CLEANUP_POLICY) {
         Some(COMPACT) => {}
         None => tracing::warn!(topic = %name, setting, "its cleanup.policy may not be described; it has to be compact"),
         Some(policy) => return Err(TopicError::Policy { name, setting, found: policy.to_owned() }),

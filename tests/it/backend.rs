@@ -644,13 +644,19 @@ async fn creates_describes_and_deletes_topics(backend: Subject) {
     admin.create_topic(&again).await.unwrap();
     let described = admin.describe_topic(&topic).await.unwrap().expect("it was just made");
     assert_eq!((described.name.as_str(), described.partitions), (topic.as_str(), 3));
-    assert_eq!(described.cleanup_policy.as_deref(), Some("compact"));
+    assert_eq!(described.setting("cleanup.policy"), Some("compact"));
+    assert_eq!(described.setting("min.compaction.lag.ms"), Some("0"));
+    admin.set_topic_setting(&topic, "min.compaction.lag.ms", "60000").await.unwrap();
+    let described = admin.describe_topic(&topic).await.unwrap().expect("it is there");
+    assert_eq!(described.setting("min.compaction.lag.ms"), Some("60000"));
+    assert_eq!(described.setting("cleanup.policy"), Some("compact"), "the others stay");
+    assert!(admin.set_topic_setting(&unique("missing"), "min.compaction.lag.ms", "1").await.is_err());
     assert_eq!(admin.list_topics().await.unwrap()[&topic], 3);
     let defaults =
         NewTopic { name: unique("defaults"), partitions: -1, replication_factor: -1, config: BTreeMap::new() };
     admin.create_topic(&defaults).await.unwrap();
     let described = admin.describe_topic(&defaults.name).await.unwrap().expect("it was just made");
-    assert_eq!((described.partitions, described.cleanup_policy.as_deref()), (1, Some("delete")));
+    assert_eq!((described.partitions, described.setting("cleanup.policy")), (1, Some("delete")));
     let bad = NewTopic { name: "no/such name".into(), ..defaults };
     assert!(matches!(admin.create_topic(&bad).await, Err(BackendError::Refused(_))));
     admin.delete_topic(&topic).await.unwrap();

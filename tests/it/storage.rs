@@ -44,7 +44,7 @@ impl Cluster {
                 config: Default::default(),
             };
             let found = create_or_check(&*cluster.backend.admin(), &topic).await.unwrap();
-            assert_eq!((found.partitions, found.cleanup_policy.as_deref()), (partitions, Some("compact")));
+            assert_eq!((found.partitions, found.setting("cleanup.policy")), (partitions, Some("compact")));
         }
         cluster
     }

@@ -90,15 +90,15 @@ impl TopicAdmin for KafkaAdmin {
     async fn describe_topic(&self, name: &str) -> Result<Option<TopicDescription>> {
         let client = self.client.get()?;
         let Some(partitions) = client.describe_topic(name, REQUEST_TIMEOUT).await? else { return Ok(None) };
-        let cleanup_policy = match client.topic_config(name, "cleanup.policy", REQUEST_TIMEOUT).await {
-            Ok(policy) => policy,
+        let settings = match client.topic_settings(name, REQUEST_TIMEOUT).await {
+            Ok(settings) => Some(settings),
             Err(BackendError::Refused(reason)) => {
                 tracing::debug!("the settings of topic {name} cannot be read: {reason}");
                 None
             }
             Err(error) => return Err(error),
         };
-        Ok(Some(TopicDescription { name: name.to_owned(), partitions, cleanup_policy }))
+        Ok(Some(TopicDescription { name: name.to_owned(), partitions, settings }))
     }
 
     async fn list_topics(&self) -> Result<BTreeMap<String, i32>> {
@@ -117,6 +117,10 @@ impl TopicAdmin for KafkaAdmin {
             tokio::time::sleep(RETRY_INTERVAL).await;
         }
         Ok(())
+    }
+
+    async fn set_topic_setting(&self, name: &str, setting: &str, value: &str) -> Result<()> {
+        self.client.get()?.set_topic_setting(name, setting, value, REQUEST_TIMEOUT).await
     }
 
     async fn delete_topic(&self, name: &str) -> Result<()> {

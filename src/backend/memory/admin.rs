@@ -82,6 +82,9 @@ impl CommittedOffsets for MemoryAdmin {
     }
 }
 
+/// Settings of a topic that was created without them, as Kafka's defaults.
+const DEFAULTS: &[(&str, &str)] = &[("cleanup.policy", "delete"), ("min.compaction.lag.ms", "0")];
+
 #[async_trait]
 impl TopicAdmin for MemoryAdmin {
     async fn cluster_id(&self) -> Result<String> {
@@ -90,11 +93,12 @@ impl TopicAdmin for MemoryAdmin {
     }
 
     async fn describe_topic(&self, name: &str) -> Result<Option<TopicDescription>> {
+        let own = |(setting, value): &(&str, &str)| ((*setting).to_owned(), (*value).to_owned());
         let look = |state: &mut State| {
             Some(Ok(state.topics.get(name).map(|topic| TopicDescription {
                 name: name.to_owned(),
                 partitions: topic.partitions.len() as i32,
-                cleanup_policy: Some(topic.config.get("cleanup.policy").map_or("delete", String::as_str).to_owned()),
+                settings: Some(DEFAULTS.iter().map(own).chain(topic.config.clone()).collect()),
             })))
         };
         self.request("describing a topic", look).await
@@ -113,6 +117,19 @@ impl TopicAdmin for MemoryAdmin {
         self.request("creating a topic", act).await?;
         self.cluster.lock().wake_all();
         Ok(())
+    }
+
+    async fn set_topic_setting(&self, name: &str, setting: &str, value: &str) -> Result<()> {
+        let act = |state: &mut State| {
+            Some(match state.topics.get_mut(name) {
+                Some(topic) => {
+                    topic.config.insert(setting.to_owned(), value.to_owned());
+                    Ok(())
+                }
+                None => Err(BackendError::Refused(format!("there is no topic {name}"))),
+            })
+        };
+        self.request("setting a topic's setting", act).await
     }
 
     async fn delete_topic(&self, name: &str) -> Result<()> {

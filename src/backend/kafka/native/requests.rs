@@ -418,13 +418,12 @@ impl Client {
         }
     }
 
-    /// One setting of a topic; `None` where the topic has none of that name.
-    pub(in crate::backend::kafka) async fn topic_config(
+    /// The settings of a topic that have a value, with their defaults.
+    pub(in crate::backend::kafka) async fn topic_settings(
         &self,
         name: &str,
-        setting: &str,
         timeout: Duration,
-    ) -> Result<Option<String>> {
+    ) -> Result<BTreeMap<String, String>> {
         let (op, what) = (Op::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, format!("reading the settings of topic {name}"));
         let pending = Pending::start(self, op, what.clone(), timeout, |options, queue| {
             let name = c_string("the name of a topic", name)?;
@@ -438,6 +437,7 @@ impl Client {
             Ok(())
         })?;
         let answer = pending.answer().await?;
+        let mut settings = BTreeMap::new();
         // SAFETY: the answer lives, and with it all that it points to.
         unsafe {
             let mut count = 0;
@@ -450,14 +450,61 @@ impl Client {
                 let mut entries = 0;
                 let configs = rd::rd_kafka_ConfigResource_configs(*resource, &mut entries);
                 for entry in array(configs.cast_const(), entries) {
-                    if CStr::from_ptr(rd::rd_kafka_ConfigEntry_name(*entry)).to_bytes() == setting.as_bytes() {
-                        let value = rd::rd_kafka_ConfigEntry_value(*entry);
-                        return Ok((!value.is_null()).then(|| copied(value)));
+                    let value = rd::rd_kafka_ConfigEntry_value(*entry);
+                    if !value.is_null() {
+                        settings.insert(copied(rd::rd_kafka_ConfigEntry_name(*entry)), copied(value));
                     }
                 }
             }
         }
-        Ok(None)
+        Ok(settings)
+    }
+
+    /// Sets one setting of a topic.
+    pub(in crate::backend::kafka) async fn set_topic_setting(
+        &self,
+        name: &str,
+        setting: &str,
+        value: &str,
+        timeout: Duration,
+    ) -> Result<()> {
+        let (op, what) =
+            (Op::RD_KAFKA_ADMIN_OP_INCREMENTALALTERCONFIGS, format!("setting {setting}={value} of topic {name}"));
+        let pending = Pending::start(self, op, what.clone(), timeout, |options, queue| {
+            let topic = c_string("the name of a topic", name)?;
+            let (setting, value) = (c_string("a setting", setting)?, c_string("the value of a setting", value)?);
+            let kind = rd::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+            let set = rd::rd_kafka_AlterConfigOpType_t::RD_KAFKA_ALTER_CONFIG_OP_TYPE_SET;
+            // SAFETY: all that is passed lives during the calls, which copy what they keep.
+            unsafe {
+                let resource = rd::rd_kafka_ConfigResource_new(kind, topic.as_ptr());
+                let resource = Owned::new(resource, rd::rd_kafka_ConfigResource_destroy)?;
+                let error = rd::rd_kafka_ConfigResource_add_incremental_config(
+                    resource.ptr(),
+                    setting.as_ptr(),
+                    set,
+                    value.as_ptr(),
+                );
+                if let Some(error) = take_error(error, &what) {
+                    return Err(error);
+                }
+                rd::rd_kafka_IncrementalAlterConfigs(self.ptr(), &mut resource.ptr(), 1, options.ptr(), queue);
+            }
+            Ok(())
+        })?;
+        let answer = pending.answer().await?;
+        // SAFETY: the answer lives, and with it all that it points to.
+        unsafe {
+            let mut count = 0;
+            let result = rd::rd_kafka_event_IncrementalAlterConfigs_result(answer.ptr());
+            let resources = rd::rd_kafka_IncrementalAlterConfigs_result_resources(result, &mut count);
+            for resource in array(resources.cast_const(), count) {
+                let detail = copied(rd::rd_kafka_ConfigResource_error_string(*resource));
+                let code = rd::rd_kafka_ConfigResource_error(*resource);
+                code_of_result(code, Code::RD_KAFKA_RESP_ERR_NO_ERROR, &what, &detail)?;
+            }
+        }
+        Ok(())
     }
 
     /// Creates a topic; `false` where it existed.
