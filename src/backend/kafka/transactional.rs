@@ -1,6 +1,6 @@
 //! The producer of a transactional id.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use connect_api::TopicPartition;
@@ -37,7 +37,7 @@ impl KafkaTransactionalWriter {
             transaction: Transaction::new(transactional_id),
             sending: tokio::sync::Mutex::default(),
         };
-        opened.blocking(move |client| client.init_transactions(timeout)).await?;
+        opened.blocking(move |client| init(client, timeout)).await?;
         Ok(opened)
     }
 
@@ -75,6 +75,14 @@ impl KafkaTransactionalWriter {
             None => Ok(places),
         }
     }
+}
+
+/// Fences all others. The client asks for the coordinator at once, and where no broker is connected yet only again after 500 ms: so it gets
+/// connected before.
+fn init(client: &Client, timeout: Duration) -> Result<()> {
+    let begun = Instant::now();
+    client.await_brokers_blocking(timeout)?;
+    client.init_transactions(timeout.saturating_sub(begun.elapsed()))
 }
 
 /// Notes where records lie, or why the first of them failed. What a dropped `send` of the same transaction left behind has a sequence

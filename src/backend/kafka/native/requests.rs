@@ -563,6 +563,18 @@ impl Client {
         }
     }
 
+    /// Waits until a broker is connected and the addresses of all are known. Blocks.
+    pub(in crate::backend::kafka) fn await_brokers_blocking(&self, timeout: Duration) -> Result<()> {
+        let mut metadata = ptr::null();
+        // SAFETY: the client lives; the metadata are ours where the call succeeds, and freed once.
+        unsafe {
+            let code = rd::rd_kafka_metadata(self.ptr(), 0, ptr::null_mut(), &mut metadata, milliseconds(timeout));
+            check(code, "connecting")?;
+            rd::rd_kafka_metadata_destroy(metadata);
+        }
+        Ok(())
+    }
+
     /// A group of any protocol; `None` where there is none. Blocks.
     pub(in crate::backend::kafka) fn describe_group_blocking(
         &self,
