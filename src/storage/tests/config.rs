@@ -46,6 +46,17 @@ async fn a_write_is_read_when_it_returns_and_others_read_it_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_lags_reads_to_the_end_before_it_checks() {
+    let cluster = Cluster::new().await;
+    let lagging = Wrapped { read_delay: Duration::from_millis(200), ..Wrapped::new(cluster.backend.clone()) };
+    let (first, second) = (cluster.configs().await, open_configs(Arc::new(lagging)).await);
+    first.put(|state| create(state, "a")).await.unwrap();
+    assert!(second.snapshot().connector("a").is_none(), "it does not lag, so this shows nothing");
+    let error = second.put(|state| create(state, "a")).await.unwrap_err();
+    assert!(matches!(&error, CompareError::Rejected(reason) if reason == "a exists"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deleted_connector_that_is_created_again_has_no_tasks_whatever_was_compacted() {
     let cluster = Cluster::new().await;
     let store = cluster.configs().await;
