@@ -129,10 +129,12 @@ impl ConfigInfos {
     }
 }
 
-/// Checks a whole connector configuration. The caller has found the plug-in by `connector.class` already.
+/// Checks a whole connector configuration. The caller has found the plug-in by `connector.class` already. `nulls` are
+/// settings that were sent as null; plug-ins see them as missing.
 pub fn validate_connector(
     plugin: ConnectorPlugin,
     props: &Props,
+    nulls: &[String],
     plugins: &dyn PluginSettings,
     worker: &WorkerDefaults,
 ) -> ConfigInfos {
@@ -142,7 +144,8 @@ pub fn validate_connector(
     nested::check_converters(&mut checked, props, plugins);
     nested::check_transforms(&mut checked, props, plugins);
     nested::check_predicates(&mut checked, props, plugins);
-    checked.add(&plugin.definition, plugin.values);
+    rules::refuse_nulls(&mut checked, nulls);
+    checked.add(&plugin.definition, rules::with_nulls(&plugin.definition, plugin.values, props, nulls));
     match plugin.kind {
         ConnectorKind::Sink => rules::check_sink(&mut checked, props, worker),
         ConnectorKind::Source => rules::check_source(

@@ -72,11 +72,13 @@ fn definition() -> ConfigDef {
     use Importance::{High, Low};
     let key = ConfigKey::new;
     let schemas = |key: ConfigKey, order, display: &str| key.group("Schemas", order, Width::Medium, display);
-    let serialization = |key: ConfigKey, order, display: &str| key.group("Serialization", order, Width::Medium, display);
+    let serialization =
+        |key: ConfigKey, order, display: &str| key.group("Serialization", order, Width::Medium, display);
     let enable = key(SCHEMAS_ENABLE_CONFIG, Type::Boolean, High, "Whether each record carries its schema.");
     let cache = key(SCHEMAS_CACHE_SIZE_CONFIG, Type::Int, High, "How many schemas are remembered in each direction.");
     let content = key(SCHEMA_CONTENT_CONFIG, Type::String, High, "The schema, as JSON, of all records that are read.");
-    let decimals = key(DECIMAL_FORMAT_CONFIG, Type::String, Low, "How decimals are written: as base64 text or as numbers.");
+    let decimals =
+        key(DECIMAL_FORMAT_CONFIG, Type::String, Low, "How decimals are written: as base64 text or as numbers.");
     let replace =
         key(REPLACE_NULL_WITH_DEFAULT_CONFIG, Type::Boolean, Low, "Whether the default of a schema stands for null.");
     settings::definition()

@@ -10,7 +10,8 @@ pub(super) const HEADER: &str = "header";
 
 /// The settings that every converter but the one for simple headers has; others are added to them.
 pub(super) fn definition() -> ConfigDef {
-    let converter_type = ConfigKey::new(TYPE_CONFIG, Type::String, Importance::Low, "What is converted; set by the worker.");
+    let converter_type =
+        ConfigKey::new(TYPE_CONFIG, Type::String, Importance::Low, "What is converted; set by the worker.");
     ConfigDef::new().define(converter_type.validator(Validator::one_of(&["key", "value", HEADER])))
 }
 

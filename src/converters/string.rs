@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use connect_api::converter::RawHeader;
 use connect_api::{
-    ByteString, Bytes, ConfigDef, ConfigKey, ConnectError, Converter, Header, HeaderConverter, Importance, Props, Result,
-    Schema, SchemaAndValue, Type, Value, Width, schema,
+    ByteString, Bytes, ConfigDef, ConfigKey, ConnectError, Converter, Header, HeaderConverter, Importance, Props,
+    Result, Schema, SchemaAndValue, Type, Value, Width, schema,
 };
 
 use super::{java_text, settings};
