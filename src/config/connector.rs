@@ -16,6 +16,7 @@ use connect_api::{ConfigDef, ConfigKey, ConfigValue, ExactlyOnceSupport, Props};
 use super::WorkerConfig;
 
 pub use definitions::shared_definition;
+pub use rules::null_error;
 
 /// Whether a connector reads from elsewhere or writes to elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,7 +102,7 @@ pub struct ConnectorPlugin {
 }
 
 /// One setting of a checked configuration.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ConfigInfo {
     /// Its definition; `None` when the plug-in returned a value for a setting that it does not define.
     pub definition: Option<ConfigKey>,
@@ -110,7 +111,7 @@ pub struct ConfigInfo {
 }
 
 /// A checked configuration: the answer of `PUT /connector-plugins/{p}/config/validate`.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ConfigInfos {
     /// `connector.class` as it was written.
     pub name: String,

@@ -316,7 +316,7 @@ fn herder_error(error: CompareError<HerderError>) -> HerderError {
     }
 }
 
-fn log_error(error: &LogError) -> HerderError {
+pub(super) fn log_error(error: &LogError) -> HerderError {
     match error {
         LogError::Timeout { .. } => HerderError::Unavailable(format!("Kafka did not answer in time: {error}")),
         _ => HerderError::Internal(format!("the config topic could not be written: {error}")),

@@ -14,6 +14,11 @@ const TOPICS: &str = "topics";
 const TOPICS_REGEX: &str = "topics.regex";
 const DEAD_LETTER_QUEUE: &str = "errors.deadletterqueue.topic.name";
 
+/// What is wrong with a null.
+pub fn null_error(name: &str) -> String {
+    format!("{name} is null; leave the setting out or give it a text")
+}
+
 /// A null is an error of every setting that is not the plug-in's own, known or not, whatever else is wrong with it (Java:
 /// `AbstractHerder.addNullValuedErrors`).
 pub fn refuse_nulls(checked: &mut Checked, nulls: &[String]) {
@@ -21,7 +26,7 @@ pub fn refuse_nulls(checked: &mut Checked, nulls: &[String]) {
         let known = checked.infos.get(name).cloned();
         let definition = known.as_ref().and_then(|info| info.definition.clone());
         let mut value = null_value(name, definition.as_ref());
-        value.errors.push(format!("{name} is null; leave the setting out or give it a text"));
+        value.errors.push(null_error(name));
         if let Some(ConfigInfo { value: known, .. }) = known {
             (value.recommended_values, value.visible) = (known.recommended_values, known.visible);
         }
