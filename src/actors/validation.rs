@@ -44,7 +44,7 @@ pub async fn validate(deps: &Arc<Deps>, plugin: &str, config: RawConfig) -> Herd
             "the setting {CONNECTOR_CLASS} is {class:?}, which is not the plug-in {plugin:?} of the path"
         )));
     }
-    call(deps, move |deps| validated(deps, &config)).await
+    call(deps, move |deps| validated(&deps.registry, &(&deps.config).into(), &config)).await
 }
 
 /// The settings of a plug-in of any kind, a connector's own first and then those that all connectors share.
@@ -118,7 +118,7 @@ async fn call<T: Send + 'static>(
 
 /// Everything that is wrong with a configuration that is to be written, one sentence each.
 fn errors(deps: &Deps, config: &RawConfig) -> HerderResult<Vec<String>> {
-    let checked = validated(deps, config)?;
+    let checked = validated(&deps.registry, &(&deps.config).into(), config)?;
     let mut errors: Vec<String> = checked.errors().map(str::to_owned).collect();
     // A plug-in's own setting may be null as far as validation goes, but there is no such configuration to start it with.
     let own =
@@ -128,17 +128,17 @@ fn errors(deps: &Deps, config: &RawConfig) -> HerderResult<Vec<String>> {
     Ok(errors)
 }
 
-fn validated(deps: &Deps, config: &RawConfig) -> HerderResult<ConfigInfos> {
+/// Checks a configuration. Calls code of plug-ins on this thread.
+pub fn validated(registry: &Registry, worker: &WorkerDefaults, config: &RawConfig) -> HerderResult<ConfigInfos> {
     let props = props(config);
     let Some(class) = props.get(CONNECTOR_CLASS) else {
         let message = "connector.class is missing: name the class of the connector, for example FileStreamSource";
         return Err(HerderError::BadRequest(message.into()));
     };
-    let plugin = deps.registry.find(class);
+    let plugin = registry.find(class);
     let plugin = plugin.map_err(|error| HerderError::BadRequest(format!("{CONNECTOR_CLASS}: {error}")))?;
     let described = described(plugin, &props)?;
-    let worker = WorkerDefaults::from(&deps.config);
-    Ok(validate_connector(described, &props, &nulls(config), &Installed(&deps.registry), &worker))
+    Ok(validate_connector(described, &props, &nulls(config), &Installed(registry), worker))
 }
 
 fn props(config: &RawConfig) -> Props {
