@@ -199,7 +199,10 @@ impl PluginSettings for Installed<'_> {
             NestedKind::Transformation => matches!(plugin.kind, PluginKind::Transformation(_)),
             NestedKind::Predicate => matches!(plugin.kind, PluginKind::Predicate(_)),
         };
-        self.0.iter().filter(fits).map(|plugin| plugin.class.to_owned()).collect()
+        let mut classes: Vec<String> = self.0.iter().filter(fits).map(|plugin| plugin.class.to_owned()).collect();
+        // As Java lists them.
+        classes.sort();
+        classes
     }
 }
 
