@@ -3,6 +3,7 @@
 mod backend;
 mod bad_input;
 mod golden;
+mod inquiries;
 mod kafka_client;
 mod kills;
 mod lifecycle;

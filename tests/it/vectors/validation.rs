@@ -86,8 +86,11 @@ fn setting_differences(expect: &Json, info: &ConfigInfo) -> Vec<String> {
             expect[field] = usual.clone();
         }
     }
-    if expect["recommended_values"].is_array() {
-        found["recommended_values"] = json!(value.recommended_values);
+    // There may be more plug-ins here.
+    let mut recommended = value.recommended_values.clone();
+    if let Some(recorded) = expect["recommended_values"].as_array() {
+        recommended.retain(|class| recorded.iter().any(|recorded| recorded == class.as_str()));
+        found["recommended_values"] = json!(recommended);
     }
     if let (Some(recorded), Some(key)) = (expect["definition"].as_object(), definition) {
         let shown = json!({
