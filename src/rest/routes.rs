@@ -262,6 +262,18 @@ mod tests {
     }
 
     #[test]
+    fn the_documents_list_every_endpoint() {
+        let rows = include_str!("../../docs/rest.md").lines().filter_map(|line| {
+            let mut cells = line.strip_prefix("| `/")?.split(" | ");
+            Some(format!("/{} {}", cells.next()?.trim_end_matches('`'), cells.next()?))
+        });
+        let routes = ROUTES
+            .iter()
+            .flat_map(|route| route.endpoints.iter().map(move |(method, _)| format!("{} {method}", route.path)));
+        assert_eq!(rows.collect::<Vec<_>>(), routes.collect::<Vec<_>>());
+    }
+
+    #[test]
     fn sent_type_is_checked_before_accepted_type() {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/html"));

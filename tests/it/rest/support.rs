@@ -211,7 +211,7 @@ pub async fn fake_herder(mut queue: mpsc::Receiver<HerderRequest>, seen: Arc<Mut
             }
             HerderRequest::Validate { plugin, config, reply } => {
                 note(format!("validate {plugin:?} {config:?}"));
-                answer(&plugin, reply, || checked());
+                answer(&plugin, reply, checked);
             }
             HerderRequest::PluginDefinition(plugin, version, reply) => {
                 note(format!("definition {plugin:?} {version:?}"));
