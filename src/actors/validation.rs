@@ -36,10 +36,11 @@ pub async fn check(deps: &Arc<Deps>, config: RawConfig) -> HerderResult<RawConfi
 /// What is known of a configuration: the answer of `PUT /connector-plugins/{p}/config/validate`. What connect-node does not
 /// do yet is no error here, since it says what Java says.
 pub async fn validate(deps: &Arc<Deps>, plugin: &str, config: RawConfig) -> HerderResult<ConfigInfos> {
-    let class = config.get(CONNECTOR_CLASS).and_then(Option::as_deref).unwrap_or_default();
     // Java compares the ends of the names.
     let short = |name: &str| name.strip_suffix("Connector").filter(|rest| !rest.is_empty()).unwrap_or(name).to_owned();
-    if config.contains_key(CONNECTOR_CLASS) && !short(class).ends_with(&short(plugin)) {
+    if let Some(Some(class)) = config.get(CONNECTOR_CLASS)
+        && !short(class).ends_with(&short(plugin))
+    {
         return Err(HerderError::BadRequest(format!(
             "the setting {CONNECTOR_CLASS} is {class:?}, which is not the plug-in {plugin:?} of the path"
         )));
