@@ -4,7 +4,9 @@
 //! Whatever it knows is in the topics: after a crash a new one reads them anew and joins anew.
 
 mod actions;
+mod active_topics;
 mod answers;
+mod inquiries;
 mod open;
 mod requests;
 mod stores;
@@ -41,6 +43,8 @@ pub struct Herder {
     parts: HerderParts,
     deps: Arc<Deps>,
     worker: Addr<Worker>,
+    /// Its own, once it has started.
+    address: Option<Addr<Herder>>,
     plane: ControlPlane,
     /// When the control plane wants to hear of the time next.
     timer: Option<(Millis, SpawnHandle)>,
@@ -97,6 +101,7 @@ impl Herder {
             parts,
             deps,
             worker,
+            address: None,
             plane: ControlPlane::new(settings),
             timer: None,
             logs: None,
@@ -198,6 +203,7 @@ impl Actor for Herder {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
+        self.address = Some(context.address());
         let requests = self.parts.requests.clone();
         let requests = stream::unfold(requests, |requests| async move {
             let request = requests.lock().await.recv().await?;

@@ -10,7 +10,7 @@ use super::handle::{ConnectorTaskId, TargetState};
 use super::lease::Lease;
 use super::offset_committer::CommitTarget;
 use super::supervision::Panic;
-use crate::pipeline::Failure;
+use crate::pipeline::{Failure, TopicTracker};
 use crate::storage::offset_store::OffsetStore;
 use crate::storage::status_records::UnitId;
 
@@ -47,6 +47,8 @@ pub enum UnitSpec {
         connector_props: Props,
         /// How many tasks its set has.
         task_count: u32,
+        /// Hears of the topics that it uses.
+        topics: TopicTracker,
     },
 }
 

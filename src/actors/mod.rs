@@ -25,4 +25,4 @@ pub mod pump;
 mod status;
 mod task_pump;
 mod unit;
-mod validation;
+pub mod validation;

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context as TaskContext, Poll};
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, block_in_place};
 use tracing::Instrument;
 
-use super::supervision::{Caught, Panic};
+use super::supervision::{self, Caught, Panic};
 use crate::pipeline::{Failure, Phase, PhaseCell};
 
 /// Threads of the pump runtime beyond the number of cores: as many pumps may block without saying so before the runtime
@@ -25,10 +27,15 @@ pub fn pump_runtime() -> std::io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(cores + SPARE_THREADS).thread_name("pump").enable_all().build()
 }
 
+/// Calls of plug-ins outside of pumps that may run at the same time. One that never returns keeps its place.
+pub const CALLS_MAX: usize = 32;
+
 /// Where pumps run.
 #[derive(Clone)]
 pub struct Pumps {
     runtime: Handle,
+    /// Places for calls of plug-ins that are no pumps.
+    calls: Arc<Semaphore>,
     /// How many pumps are polled at this moment. Those whose plug-in blocks stay in it, for ever where it never returns.
     polled: Arc<AtomicUsize>,
 }
@@ -36,13 +43,41 @@ pub struct Pumps {
 impl Pumps {
     /// On a runtime that [`pump_runtime`] made.
     pub fn new(runtime: Handle) -> Self {
-        Pumps { runtime, polled: Arc::default() }
+        Pumps { runtime, calls: Arc::new(Semaphore::new(CALLS_MAX)), polled: Arc::default() }
     }
 
-    /// For code of plug-ins that is no pump.
-    pub fn runtime(&self) -> &Handle {
-        &self.runtime
+    /// Calls code of a plug-in that is no pump, on a thread that it may block. A call that does not return in time is left to
+    /// itself: its thread and its place among [`CALLS_MAX`] are lost.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        code: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, CallError> {
+        let place = self.calls.clone().try_acquire_owned().map_err(|_| CallError::Busy)?;
+        let call = self.runtime.spawn_blocking(move || {
+            let result = supervision::catch(code);
+            drop(place);
+            result
+        });
+        match tokio::time::timeout(limit, call).await {
+            Ok(Ok(result)) => result.map_err(CallError::Panicked),
+            Ok(Err(_)) => Err(CallError::Stopping),
+            Err(_) => Err(CallError::Late),
+        }
     }
+}
+
+/// Why a call of a plug-in has no result.
+#[derive(Debug)]
+pub enum CallError {
+    /// All places are taken.
+    Busy,
+    /// It did not return in time.
+    Late,
+    /// It panicked.
+    Panicked(Panic),
+    /// The process ends.
+    Stopping,
 }
 
 /// A pump that cannot starve the others. While few are polled at once, as is usual, this costs two additions. When so many are
@@ -125,9 +160,26 @@ fn panicked(panic: Panic, phase: &PhaseCell) -> Failure {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn calls_that_hang_or_panic_are_errors_and_their_number_is_bounded() {
+        let runtime = pump_runtime().unwrap();
+        let pumps = Pumps::new(runtime.handle().clone());
+        let call = |limit, code: fn() -> u8| runtime.block_on(pumps.call(limit, code));
+        let long = Duration::from_secs(60);
+        assert!(matches!(call(long, || 7), Ok(7)));
+        assert!(matches!(call(long, || panic!("no")), Err(CallError::Panicked(panic)) if panic.message == "no"));
+        for _ in 0..CALLS_MAX {
+            let hang = || loop {
+                thread::park();
+            };
+            assert!(matches!(call(Duration::from_millis(1), hang), Err(CallError::Late)));
+        }
+        assert!(matches!(call(long, || 7), Err(CallError::Busy)));
+        runtime.shutdown_background();
+    }
 
     #[test]
     fn pumps_that_block_without_saying_so_do_not_starve_the_others() {

@@ -16,7 +16,7 @@ use crate::config::worker::ConverterConfig;
 use crate::metrics::TaskKind;
 use crate::pipeline::{
     CommitSignal, Control, Converters, Delivery, Failure, Phase, SinkConverter, SinkPump, SinkState, SourceConverter,
-    SourcePump, TransformChain, partitions_of_task,
+    SourcePump, TopicTracker, TransformChain, partitions_of_task,
 };
 use crate::plugins::{PluginKind, Registry};
 use crate::storage::offset_store::ConnectorOffsets;
@@ -35,6 +35,8 @@ pub struct TaskParts {
     pub connector_props: Props,
     /// How many tasks its set has.
     pub task_count: u32,
+    /// Hears of the topics that it uses.
+    pub topics: TopicTracker,
 }
 
 /// The task configurations as they stand in the config topic: what the connector said, with the class of the task and, for sinks,
@@ -86,7 +88,7 @@ fn prepare_source(
     lease: &Lease,
     control: Control,
 ) -> Result<Prepared, Failure> {
-    let TaskParts { id, props, connector_props, .. } = parts;
+    let TaskParts { id, props, connector_props, topics, .. } = parts;
     let registration = deps.metrics.register_task(&id.connector, id.task, TaskKind::Source);
     let metrics = registration.metrics();
     let client = clients::source_producer(&deps.config, &connector_props)
@@ -111,9 +113,20 @@ fn prepare_source(
         let (chain, converters) = plugins(&deps.registry, &deps.config, &connector_props)?;
         let context = SourceTaskContext::new(offsets.clone());
         let converter = SourceConverter::new(chain, converters);
-        SourcePump { task, context, props, converter, delivery, offsets, flush_timeout: timeout, control, metrics }
-            .run()
-            .await
+        SourcePump {
+            task,
+            context,
+            props,
+            converter,
+            topics,
+            delivery,
+            offsets,
+            flush_timeout: timeout,
+            control,
+            metrics,
+        }
+        .run()
+        .await
     };
     Ok(Prepared { blocking, run: Box::pin(run), channels, commit: Some(commit), registration: Some(registration) })
 }
@@ -124,7 +137,7 @@ fn prepare_sink(
     deps: &Arc<Deps>,
     control: Control,
 ) -> Result<Prepared, Failure> {
-    let TaskParts { id, props, connector_props, task_count } = parts;
+    let TaskParts { id, props, connector_props, task_count, topics: tracker } = parts;
     let registration = deps.metrics.register_task(&id.connector, id.task, TaskKind::Sink);
     let metrics = registration.metrics();
     let client = clients::sink_consumer(&deps.config, &connector_props)
@@ -144,6 +157,7 @@ fn prepare_sink(
             task,
             props,
             converter: SinkConverter::new(chain, converters),
+            topics: tracker,
             reader,
             committed: deps.backend.committed_offsets(),
             group: client.group,

@@ -117,8 +117,8 @@ impl UnitActor {
                 let offsets = Arc::new(ConnectorOffsets::new(self.offsets.clone(), &*name));
                 connector_pump::prepare(props, tasks_max, &self.deps.registry, offsets, control)?
             }
-            UnitSpec::Task { id, props, connector_props, task_count } => {
-                let parts = task_pump::TaskParts { id, props, connector_props, task_count };
+            UnitSpec::Task { id, props, connector_props, task_count, topics } => {
+                let parts = task_pump::TaskParts { id, props, connector_props, task_count, topics };
                 let offsets = Arc::new(ConnectorOffsets::new(self.offsets.clone(), &*parts.id.connector));
                 task_pump::prepare(parts, &self.deps, offsets, &self.lease, control)?
             }

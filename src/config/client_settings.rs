@@ -1,6 +1,7 @@
 //! From Java's client settings to librdkafka's. Pure: takes settings whose prefixes (`producer.`, `producer.override.` ...) are
 //! resolved and stripped, and says for each of them what became of it.
 
+mod definitions;
 mod security;
 mod table;
 #[cfg(test)]
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 
 use connect_api::{ConnectError, Props, Result};
 
+pub use definitions::definition;
 use table::{Action, Rule};
 
 /// Which client the settings are for.

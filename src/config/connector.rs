@@ -16,6 +16,7 @@ use connect_api::{ConfigDef, ConfigKey, ConfigValue, ExactlyOnceSupport, Props};
 use super::WorkerConfig;
 
 pub use definitions::shared_definition;
+pub use rules::null_error;
 
 /// Whether a connector reads from elsewhere or writes to elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,7 +102,7 @@ pub struct ConnectorPlugin {
 }
 
 /// One setting of a checked configuration.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ConfigInfo {
     /// Its definition; `None` when the plug-in returned a value for a setting that it does not define.
     pub definition: Option<ConfigKey>,
@@ -110,7 +111,7 @@ pub struct ConfigInfo {
 }
 
 /// A checked configuration: the answer of `PUT /connector-plugins/{p}/config/validate`.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ConfigInfos {
     /// `connector.class` as it was written.
     pub name: String,
@@ -129,10 +130,12 @@ impl ConfigInfos {
     }
 }
 
-/// Checks a whole connector configuration. The caller has found the plug-in by `connector.class` already.
+/// Checks a whole connector configuration. The caller has found the plug-in by `connector.class` already. `nulls` are
+/// settings that were sent as null; plug-ins see them as missing.
 pub fn validate_connector(
     plugin: ConnectorPlugin,
     props: &Props,
+    nulls: &[String],
     plugins: &dyn PluginSettings,
     worker: &WorkerDefaults,
 ) -> ConfigInfos {
@@ -142,7 +145,8 @@ pub fn validate_connector(
     nested::check_converters(&mut checked, props, plugins);
     nested::check_transforms(&mut checked, props, plugins);
     nested::check_predicates(&mut checked, props, plugins);
-    checked.add(&plugin.definition, plugin.values);
+    rules::refuse_nulls(&mut checked, nulls);
+    checked.add(&plugin.definition, rules::with_nulls(&plugin.definition, plugin.values, props, nulls));
     match plugin.kind {
         ConnectorKind::Sink => rules::check_sink(&mut checked, props, worker),
         ConnectorKind::Source => rules::check_source(

@@ -4,11 +4,11 @@ use std::sync::LazyLock;
 
 use connect_api::converter::RawHeader;
 use connect_api::{
-    ByteString, Bytes, ConfigDef, ConnectError, Converter, Header, HeaderConverter, Props, Result, Schema,
-    SchemaAndValue, Value, schema,
+    ByteString, Bytes, ConfigDef, ConfigKey, ConnectError, Converter, Header, HeaderConverter, Importance, Props,
+    Result, Schema, SchemaAndValue, Type, Value, Width, schema,
 };
 
-use super::java_text;
+use super::{java_text, settings};
 
 /// Java's class name.
 pub const CLASS: &str = "org.apache.kafka.connect.storage.StringConverter";
@@ -131,10 +131,17 @@ pub struct StringConverter {
     encoding: Encoding,
 }
 
+/// Java: `StringConverterConfig`. As there, an unknown encoding is found only when the converter is configured.
+fn definition() -> ConfigDef {
+    let encoding = ConfigKey::new(ENCODING_CONFIG, Type::String, Importance::High, "The encoding of the text.");
+    settings::definition().define(ConfigKey { width: Width::Medium, ..encoding.default_value("UTF-8") })
+}
+
 impl StringConverter {
-    fn set(&mut self, props: &Props) -> Result<()> {
-        let Some(name) = props.get(ENCODING_CONFIG) else { return Ok(()) };
-        self.encoding = Encoding::named(name.trim()).ok_or_else(|| {
+    fn set(&mut self, props: &Props, converter_type: &str) -> Result<()> {
+        let config = settings::parse(&definition(), props, converter_type)?;
+        let name = config.string(ENCODING_CONFIG);
+        self.encoding = Encoding::named(name).ok_or_else(|| {
             ConnectError::config(format!(
                 "{ENCODING_CONFIG} is '{name}'; known are UTF-8, ISO-8859-1, US-ASCII, UTF-16, UTF-16BE and UTF-16LE"
             ))
@@ -162,11 +169,11 @@ impl StringConverter {
 
 impl Converter for StringConverter {
     fn config(&self) -> ConfigDef {
-        ConfigDef::new()
+        definition()
     }
 
-    fn configure(&mut self, props: &Props, _is_key: bool) -> Result<()> {
-        self.set(props)
+    fn configure(&mut self, props: &Props, is_key: bool) -> Result<()> {
+        self.set(props, settings::key_or_value(is_key))
     }
 
     fn from_connect_data(
@@ -191,11 +198,11 @@ impl Converter for StringConverter {
 
 impl HeaderConverter for StringConverter {
     fn config(&self) -> ConfigDef {
-        ConfigDef::new()
+        definition()
     }
 
     fn configure(&mut self, props: &Props) -> Result<()> {
-        self.set(props)
+        self.set(props, settings::HEADER)
     }
 
     fn from_connect_header(&mut self, _topic: &str, _key: &str, value: &SchemaAndValue) -> Result<Option<Bytes>> {
@@ -213,7 +220,7 @@ mod tests {
 
     fn configured(encoding: &str) -> StringConverter {
         let mut converter = StringConverter::default();
-        converter.set(&Props::from([(ENCODING_CONFIG.to_owned(), encoding.to_owned())])).unwrap();
+        converter.set(&Props::from([(ENCODING_CONFIG.to_owned(), encoding.to_owned())]), "key").unwrap();
         converter
     }
 
@@ -253,7 +260,7 @@ mod tests {
     #[test]
     fn unknown_encodings_are_refused() {
         let error = StringConverter::default()
-            .set(&Props::from([(ENCODING_CONFIG.to_owned(), "bogus".to_owned())]))
+            .set(&Props::from([(ENCODING_CONFIG.to_owned(), "bogus".to_owned())]), "key")
             .unwrap_err();
         assert!(error.message().contains("converter.encoding"));
     }

@@ -17,6 +17,7 @@ use super::control::{CommitSignal, Control, Directive, Report};
 use super::convert::SinkConverter;
 use super::delivery::until;
 use super::phase::{Failure, Phase};
+use super::topic_tracker::TopicTracker;
 use crate::backend::{BackendError, CommittedOffsets, ReadBatch, RecordReader, StartOffset, TopicAdmin};
 use crate::metrics::TaskMetrics;
 
@@ -52,6 +53,8 @@ pub struct SinkPump {
     pub props: Props,
     /// Converters and transformations.
     pub converter: SinkConverter,
+    /// Hears of the topics that it reads.
+    pub topics: TopicTracker,
     /// Reads its partitions.
     pub reader: Box<dyn RecordReader>,
     /// Committed offsets of its group.
@@ -319,6 +322,7 @@ impl SinkPump {
             }
         }
         self.convert(batch)?;
+        self.topics.used(offsets.keys().map(|partition| &*partition.topic));
         // Kept from batch to batch: it is large, and its memory would be asked for and given back each time.
         let mut records = std::mem::take(&mut self.state.records);
         let taken = self.put(&records).await?;

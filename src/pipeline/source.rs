@@ -14,6 +14,7 @@ use super::control::{Control, Directive, Report};
 use super::convert::SourceConverter;
 use super::delivery::{Delivery, Outgoing, left, until};
 use super::phase::{Failure, Phase};
+use super::topic_tracker::TopicTracker;
 use crate::metrics::TaskMetrics;
 use crate::storage::offset_store::{ConnectorOffsets, OffsetError};
 
@@ -33,6 +34,8 @@ pub struct SourcePump {
     pub props: Props,
     /// Transformations and converters.
     pub converter: SourceConverter,
+    /// Hears of the topics that it writes to.
+    pub topics: TopicTracker,
     /// Records on their way out.
     pub delivery: Arc<Delivery>,
     /// Where offsets are written.
@@ -156,6 +159,7 @@ impl SourcePump {
         self.metrics.read(records.len() as u64, 0);
         let retained = self.task.wants_commit_record().then(|| records.clone());
         let batch = self.convert(records)?;
+        self.topics.used(batch.iter().flatten().map(|outgoing| &*outgoing.record.topic));
         self.enter(Phase::Send);
         match retained {
             Some(retained) => self.delivery.submit_retaining(retained.into_iter().zip(batch)),

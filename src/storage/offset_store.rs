@@ -66,7 +66,7 @@ pub trait OffsetStore: Send + Sync {
         partitions: &[SourcePartition],
     ) -> Result<Vec<Option<SourceOffset>>, OffsetError>;
 
-    /// All partitions of a connector that have an offset, as of now or later.
+    /// All partitions of a connector that have an offset, as of now or later. One that stands under several keys is there once.
     async fn all(&self, connector: &str) -> Result<Vec<(SourcePartition, SourceOffset)>, OffsetError>;
 }
 
@@ -137,10 +137,12 @@ impl Offsets {
 
     /// The key under which a partition is found: that very one if it is there, else the one of equal content that was read last.
     fn find(&self, key: &Bytes, content: &Bytes) -> Option<(&Bytes, &Stored)> {
-        self.by_key.get_key_value(key).or_else(|| {
-            let same = self.by_content.get(content)?.iter().filter_map(|key| self.by_key.get_key_value(key));
-            same.max_by_key(|(_, stored)| stored.order)
-        })
+        self.by_key.get_key_value(key).or_else(|| self.last_of(self.by_content.get(content)?))
+    }
+
+    /// What was read last of these keys.
+    fn last_of(&self, keys: &[Bytes]) -> Option<(&Bytes, &Stored)> {
+        keys.iter().filter_map(|key| self.by_key.get_key_value(key)).max_by_key(|(_, stored)| stored.order)
     }
 }
 
@@ -288,7 +290,7 @@ impl OffsetStore for TopicOffsetStore {
         self.log.read_to_end(OFFSET_READ_TIMEOUT).await?;
         let state = lock(&self.state);
         let Some(offsets) = state.connectors.get(connector) else { return Ok(Vec::new()) };
-        let mut all: Vec<_> = offsets.by_key.iter().collect();
+        let mut all: Vec<_> = offsets.by_content.values().filter_map(|keys| offsets.last_of(keys)).collect();
         all.sort_by_key(|(key, _)| *key);
         Ok(all.into_iter().map(|(_, stored)| (stored.partition.clone(), stored.offset.clone())).collect())
     }

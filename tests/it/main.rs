@@ -4,6 +4,7 @@ mod backend;
 mod bad_input;
 mod golden;
 mod guards;
+mod inquiries;
 mod kafka_client;
 mod kills;
 mod lifecycle;

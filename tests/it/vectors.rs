@@ -6,6 +6,7 @@
 
 mod converter;
 pub mod notation;
+mod validation;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,6 +25,8 @@ fn runner(file: &str) -> Option<Runner> {
         "converters/Values.parseString.jsonl" => Some(converter::check_parse_string),
         _ if file.starts_with("converters/") => Some(converter::check),
         "partitioner.jsonl" => Some(check_partition),
+        "validate/ConfigDef.parseType.json" => Some(validation::check_types),
+        _ if file.starts_with("validate/") => Some(validation::check),
         "propertiesfile.jsonl" => Some(check_properties),
         _ => None,
     }
@@ -88,8 +91,12 @@ fn run_file(directory: &Path, file: &str, not_yet: &BTreeSet<String>, report: &m
     };
     let text = fs::read_to_string(directory.join(file)).unwrap();
     let mut all_passed = true;
-    for line in text.lines().filter(|line| !line.trim().is_empty()) {
-        let vector: Json = serde_json::from_str(line).unwrap_or_else(|error| panic!("{file}: {error}: {line}"));
+    let read = |text: &str| serde_json::from_str(text).unwrap_or_else(|error| panic!("{file}: {error}: {text}"));
+    let vectors: Vec<Json> = match file.ends_with(".json") {
+        true => serde_json::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}")),
+        false => text.lines().filter(|line| !line.trim().is_empty()).map(read).collect(),
+    };
+    for vector in vectors {
         let id = vector["id"].as_str().unwrap_or("without id");
         report.count += 1;
         // A panic of one vector must not hide the answers of the others.

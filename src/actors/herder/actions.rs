@@ -42,7 +42,9 @@ impl Herder {
             Action::WriteClaim { token, unit, fields, .. } => self.write_register(token, &unit, fields),
             Action::WriteRelease { token, unit, fields, .. } => self.write_register(token, &unit, fields),
             Action::WriteTombstone { token, unit, .. } => {
-                self.write_status(units::parse(&unit), None, Purpose::Register(token));
+                let unit = units::parse(&unit);
+                self.forget_topics_of_deleted(unit.connector(), context);
+                self.write_status(unit, None, Purpose::Register(token));
             }
             Action::StartUnit { unit, claim } => self.start_unit(&unit, claim),
             Action::StopUnit { unit, claim, hard } => self.stop_unit(units::parse(&unit), claim, hard, context),

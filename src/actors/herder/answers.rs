@@ -54,6 +54,11 @@ impl Herder {
             HerderRequest::TaskStatus(name, task, reply) => {
                 answer(reply, ready.and_then(|()| self.task_status(&name, task)));
             }
+            HerderRequest::ActiveTopics(name, reply) => answer(reply, ready.and_then(|()| self.active_topics(&name))),
+            HerderRequest::ResetActiveTopics(name, reply) => self.reset_active_topics(&name, reply, context),
+            inquiry @ (HerderRequest::Validate { .. }
+            | HerderRequest::PluginDefinition(..)
+            | HerderRequest::Offsets(..)) => self.inquire(inquiry, context),
             write => self.write(write, context),
         }
     }

@@ -143,7 +143,7 @@ impl Herder {
             (running.waiting, running.suspended) = (old.waiting, suspended);
         }
         let Some(offsets) = self.logs.as_ref().map(|logs| logs.offsets.clone()) else { return };
-        match self.spec(&unit) {
+        match self.spec(&run) {
             Ok(spec) => {
                 self.worker.do_send(StartUnit { run: run.clone(), spec, target, lease, offsets });
                 if suspended {
@@ -154,7 +154,8 @@ impl Herder {
         }
     }
 
-    fn spec(&self, unit: &UnitId) -> Result<UnitSpec, Failure> {
+    fn spec(&self, run: &RunId) -> Result<UnitSpec, Failure> {
+        let unit = &run.unit;
         let missing = |what: &str| Failure::text(Phase::Configure, format!("{what} is not in the config topic"));
         let connector = self.state.connector(unit.connector()).ok_or_else(|| missing("the connector"))?;
         let connector_props = props(&connector.config);
@@ -164,6 +165,13 @@ impl Herder {
         }
         match unit {
             UnitId::Connector(name) => {
+                for setting in validation::without_effect(&connector_props) {
+                    tracing::warn!(
+                        connector = name,
+                        setting,
+                        "this version of connect-node does not log what this asks for"
+                    );
+                }
                 let tasks_max = crate::actors::clients::tasks_max(&connector_props)
                     .map_err(|error| Failure::new(Phase::Configure, &error))?;
                 Ok(UnitSpec::Connector { name: name.clone(), props: connector_props, tasks_max })
@@ -176,6 +184,7 @@ impl Herder {
                     props: props(config),
                     connector_props,
                     task_count: tasks.len() as u32,
+                    topics: self.topic_tracker(run),
                 })
             }
         }
