@@ -39,8 +39,11 @@ pub(super) fn read_value(schema: &SchemaRef, json: &Json, options: Options) -> R
             Json::String(text) => Value::Bytes(decode_base64(text)?),
             _ => Value::Null,
         },
-        SchemaType::Array(items) => read_array(items, json, options)?,
-        SchemaType::Map(keys, values) => read_map(keys, values, json, options)?,
+        SchemaType::Array(Some(items)) => read_array(items, json, options)?,
+        SchemaType::Map(Some(keys), Some(values)) => read_map(keys, values, json, options)?,
+        SchemaType::Array(_) | SchemaType::Map(..) => {
+            return Err(ConnectError::data(format!("the schema {} does not say what is in it", describe(schema))));
+        }
         SchemaType::Struct(_) => read_struct(schema, json, options)?,
     })
 }
@@ -170,11 +173,15 @@ pub(super) fn check_nulls(schema: &Schema, value: &Value) -> Result<()> {
         (Value::Null, _) if !schema.is_optional() => {
             Err(ConnectError::data(format!("null stands where {} is required", describe(schema))))
         }
-        (Value::Array(items), SchemaType::Array(schema)) => items.iter().try_for_each(|item| check_nulls(schema, item)),
-        (Value::Map(entries), SchemaType::Map(keys, values)) => entries.iter().try_for_each(|(key, value)| {
-            check_nulls(keys, key)?;
-            check_nulls(values, value)
-        }),
+        (Value::Array(items), SchemaType::Array(Some(schema))) => {
+            items.iter().try_for_each(|item| check_nulls(schema, item))
+        }
+        (Value::Map(entries), SchemaType::Map(Some(keys), Some(values))) => {
+            entries.iter().try_for_each(|(key, value)| {
+                check_nulls(keys, key)?;
+                check_nulls(values, value)
+            })
+        }
         _ => Ok(()),
     }
 }
@@ -223,20 +230,7 @@ fn decode_base64(text: &str) -> Result<Bytes> {
 
 /// A schema in words for messages.
 pub(super) fn describe(schema: &Schema) -> String {
-    let kind = match schema.schema_type() {
-        SchemaType::Int8 => "INT8",
-        SchemaType::Int16 => "INT16",
-        SchemaType::Int32 => "INT32",
-        SchemaType::Int64 => "INT64",
-        SchemaType::Float32 => "FLOAT32",
-        SchemaType::Float64 => "FLOAT64",
-        SchemaType::Boolean => "BOOLEAN",
-        SchemaType::String => "STRING",
-        SchemaType::Bytes => "BYTES",
-        SchemaType::Array(_) => "ARRAY",
-        SchemaType::Map(..) => "MAP",
-        SchemaType::Struct(_) => "STRUCT",
-    };
+    let kind = schema.schema_type().name();
     match schema.name() {
         Some(name) => format!("{kind} ({name})"),
         None => kind.to_owned(),

@@ -70,7 +70,7 @@ impl SchemaWriter {
 /// Parts of the JSON form of a schema in the order in which Java writes them.
 enum Part<'a> {
     Type(&'static str),
-    Inner(&'static str, &'a Schema),
+    Inner(&'static str, Option<&'a Schema>),
     Fields,
     Optional,
     Name(&'a str),
@@ -91,8 +91,10 @@ fn write_schema(
     let mut parts = Vec::with_capacity(8);
     parts.push(Part::Type(type_name(schema.schema_type())));
     match schema.schema_type() {
-        SchemaType::Array(items) => parts.push(Part::Inner("items", items)),
-        SchemaType::Map(keys, values) => parts.extend([Part::Inner("keys", keys), Part::Inner("values", values)]),
+        SchemaType::Array(items) => parts.push(Part::Inner("items", items.as_deref())),
+        SchemaType::Map(keys, values) => {
+            parts.extend([Part::Inner("keys", keys.as_deref()), Part::Inner("values", values.as_deref())]);
+        }
         SchemaType::Struct(_) => parts.push(Part::Fields),
         _ => {}
     }
@@ -123,7 +125,10 @@ fn write_part(
         Part::Type(name) => write_text(out, "type", name),
         Part::Inner(name, inner) => {
             write_name(out, name);
-            write_schema(out, inner, None, options, depth)?;
+            match inner {
+                Some(inner) => write_schema(out, inner, None, options, depth)?,
+                None => out.extend_from_slice(b"null"),
+            }
         }
         Part::Fields => {
             write_name(out, "fields");
@@ -219,10 +224,16 @@ pub(super) fn write_value(
         }
         (SchemaType::Array(schema), Value::Array(items)) => {
             write_array(out, depth, items.iter(), |out, item, depth| {
-                write_value(out, Some(schema), item, options, depth)
+                write_value(out, schema.as_deref(), item, options, depth)
             })
         }
-        (SchemaType::Map(keys, values), Value::Map(entries)) => write_map(out, keys, values, entries, options, depth),
+        (SchemaType::Map(Some(keys), values), Value::Map(entries)) => {
+            write_map(out, keys, values.as_deref(), entries, options, depth)
+        }
+        // As in Java, which asks for the type of the keys even where there is no entry.
+        (SchemaType::Map(None, _), Value::Map(_)) => {
+            Err(ConnectError::data("the schema of a map does not say what its keys are").into())
+        }
         (SchemaType::Struct(_), Value::Struct(data)) => write_struct(out, schema, data, options, depth),
         _ => Err(mismatch(schema, value).into()),
     }
@@ -231,15 +242,15 @@ pub(super) fn write_value(
 fn write_map(
     out: &mut Vec<u8>,
     keys: &Schema,
-    values: &Schema,
+    values: Option<&Schema>,
     entries: &[(Value, Value)],
     options: Options,
     depth: usize,
 ) -> std::result::Result<(), Error> {
     if *keys.schema_type() != SchemaType::String {
         return write_array(out, depth, entries, |out, (key, value), depth| {
-            write_array(out, depth, [(keys, key), (values, value)], |out, (schema, value), depth| {
-                write_value(out, Some(schema), value, options, depth)
+            write_array(out, depth, [(Some(keys), key), (values, value)], |out, (schema, value), depth| {
+                write_value(out, schema, value, options, depth)
             })
         });
     }
@@ -258,7 +269,7 @@ fn write_map(
             Value::Null if keys.is_optional() => write_name(out, "null"),
             other => return Err(mismatch(keys, other).into()),
         }
-        write_value(out, Some(values), value, options, depth)
+        write_value(out, values, value, options, depth)
     })
 }
 

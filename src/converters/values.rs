@@ -1,15 +1,12 @@
 //! Texts to data whose type is guessed, and back, as Java's `Values.parseString` and `Values.convertToString` do it in time
 //! zone UTC.
-//!
-//! Java can say "an array whose elements have no common schema"; a schema here cannot. Data with such an array or
-//! map in it has no schema at all.
 
 use std::sync::{Arc, LazyLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use connect_api::schema::{self, logical};
-use connect_api::{ConnectError, Decimal, Result, Schema, SchemaAndValue, SchemaBuilder, SchemaRef, SchemaType, Value};
+use connect_api::{ConnectError, Decimal, Schema, SchemaAndValue, SchemaBuilder, SchemaRef, SchemaType, Value};
 use num_bigint::BigInt;
 
 use super::java_text::{civil_date, days_from_civil};
@@ -30,18 +27,8 @@ fn logical_schema(schema_type: SchemaType, name: &'static str) -> SchemaBuilder 
     SchemaBuilder::new(schema_type).name(name).version(1)
 }
 
-/// What is known of the schema of a parsed value.
-#[derive(Debug, Clone)]
-enum Inferred {
-    Known(SchemaRef),
-    /// An array without a schema for its elements, or with one that has the same flaw.
-    OpenArray,
-    /// A map without schemas for its keys or values, or with ones that have the same flaw.
-    OpenMap,
-}
-
 /// Schema and value, or nothing for a null.
-type Parsed = Option<(Inferred, Value)>;
+type Parsed = Option<(SchemaRef, Value)>;
 
 /// The text is no array or map; it is tried as something else then.
 #[derive(Debug)]
@@ -55,8 +42,7 @@ pub fn parse_string(text: &str) -> SchemaAndValue {
     }
     match (Parser { tokens: Tokens::new(text), depth: 0 }).parse(false) {
         Ok(None) => SchemaAndValue::NULL,
-        Ok(Some((Inferred::Known(schema), value))) => SchemaAndValue { schema: Some(schema), value },
-        Ok(Some((_, value))) => SchemaAndValue { schema: None, value },
+        Ok(Some((schema, value))) => SchemaAndValue { schema: Some(schema), value },
         Err(NotThis) => string(),
     }
 }
@@ -154,7 +140,7 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    fn parse(&mut self, embedded: bool) -> std::result::Result<Parsed, NotThis> {
+    fn parse(&mut self, embedded: bool) -> Result<Parsed, NotThis> {
         if !self.tokens.has_next() {
             return Ok(None);
         }
@@ -203,7 +189,7 @@ impl Parser<'_> {
         found
     }
 
-    fn literal(&mut self, embedded: bool, token: &str) -> std::result::Result<Parsed, NotThis> {
+    fn literal(&mut self, embedded: bool, token: &str) -> Result<Parsed, NotThis> {
         let digit = token.starts_with(|char: char| char.is_ascii_digit());
         let found = if digit { self.instant(token) } else { None };
         let found = found.or_else(|| if digit || token.starts_with(['+', '-']) { number(token) } else { None });
@@ -215,7 +201,7 @@ impl Parser<'_> {
     }
 
     /// Colons are delimiters, so a time is five tokens unless they are escaped.
-    fn instant(&mut self, token: &str) -> Option<(Inferred, Value)> {
+    fn instant(&mut self, token: &str) -> Option<(SchemaRef, Value)> {
         let start = self.tokens.mark();
         if let Some(rest) = self.tokens.next_of(4)
             && let Some(found) = instant(&format!("{token}{rest}"))
@@ -227,28 +213,24 @@ impl Parser<'_> {
     }
 
     /// A text behind a quote that was taken. Escapes stay in it.
-    fn quoted(&mut self) -> (Inferred, Value) {
+    fn quoted(&mut self) -> (SchemaRef, Value) {
         let mut content = String::new();
         while self.tokens.has_next() && !self.tokens.take("\"") {
             content.push_str(self.tokens.next());
         }
-        instant(&content)
-            .unwrap_or_else(|| (Inferred::Known(LazyLock::force(&schema::STRING).clone()), Value::text(content)))
+        instant(&content).unwrap_or_else(|| (LazyLock::force(&schema::STRING).clone(), Value::text(content)))
     }
 
-    fn array(&mut self) -> std::result::Result<(Inferred, Value), NotThis> {
+    fn array(&mut self) -> Result<(SchemaRef, Value), NotThis> {
         let mut items = Vec::new();
         let mut common = Common::default();
         while self.tokens.has_next() {
             if self.tokens.take("]") {
-                let Some(schema) = common.schema else { return Ok((Inferred::OpenArray, items.into())) };
-                let items =
-                    items.into_iter().map(|item| schema.convert(item)).collect::<std::result::Result<Vec<_>, _>>()?;
-                let schema = match schema {
-                    Inferred::Known(items) => Inferred::Known(SchemaBuilder::new(SchemaType::Array(items)).build()),
-                    _ => Inferred::OpenArray,
+                let items = match &common.schema {
+                    Some(schema) => items.into_iter().map(|item| convert(schema, item)).collect::<Result<_, _>>()?,
+                    None => items,
                 };
-                return Ok((schema, items.into()));
+                return Ok((SchemaBuilder::array(common.schema).build(), items.into()));
             }
             if self.tokens.take(",") {
                 return Err(NotThis);
@@ -266,7 +248,7 @@ impl Parser<'_> {
         Err(NotThis)
     }
 
-    fn map(&mut self) -> std::result::Result<(Inferred, Value), NotThis> {
+    fn map(&mut self) -> Result<(SchemaRef, Value), NotThis> {
         let mut entries: Vec<(Value, Value)> = Vec::new();
         let (mut keys, mut values) = (Common::default(), Common::default());
         while self.tokens.has_next() {
@@ -290,126 +272,101 @@ impl Parser<'_> {
     }
 }
 
-fn finished_map(
-    entries: Vec<(Value, Value)>,
-    keys: Common,
-    values: Common,
-) -> std::result::Result<(Inferred, Value), NotThis> {
-    let Some(keys) = keys.schema else { return Ok((Inferred::OpenMap, entries.into())) };
-    let convert = |(key, value)| match &values.schema {
-        Some(schema) => Ok((keys.convert(key)?, schema.convert(value)?)),
-        None => Ok((keys.convert(key)?, value)),
+fn finished_map(entries: Vec<(Value, Value)>, keys: Common, values: Common) -> Result<(SchemaRef, Value), NotThis> {
+    let Some(keys) = keys.schema else {
+        return Ok((SchemaBuilder::map(None::<SchemaRef>, None::<SchemaRef>).build(), entries.into()));
     };
-    let entries = entries.into_iter().map(convert).collect::<std::result::Result<Vec<_>, NotThis>>()?;
+    let converted = |(key, value)| match &values.schema {
+        Some(schema) => Ok((convert(&keys, key)?, convert(schema, value)?)),
+        None => Ok((convert(&keys, key)?, value)),
+    };
+    let entries = entries.into_iter().map(converted).collect::<Result<Vec<_>, NotThis>>()?;
     // Keys that were different may have become equal.
-    let entries = last_of_each_key(entries);
-    let schema = match (&keys, &values.schema) {
-        (Inferred::Known(keys), Some(Inferred::Known(values))) => {
-            Inferred::Known(SchemaBuilder::new(SchemaType::Map(keys.clone(), values.clone())).build())
-        }
-        _ => Inferred::OpenMap,
-    };
-    Ok((schema, entries.into()))
+    Ok((SchemaBuilder::map(keys, values.schema).build(), last_of_each_key(entries).into()))
 }
 
 fn known(schema: &LazyLock<SchemaRef>, value: Value) -> Parsed {
-    Some((Inferred::Known(LazyLock::force(schema).clone()), value))
+    Some((LazyLock::force(schema).clone(), value))
 }
 
 /// The schema that fits all elements so far.
 #[derive(Default)]
 struct Common {
-    schema: Option<Inferred>,
+    schema: Option<SchemaRef>,
     /// Elements that exclude each other were seen.
     given_up: bool,
 }
 
 impl Common {
-    fn merge(&mut self, element: Option<&(Inferred, Value)>) {
+    fn merge(&mut self, element: Option<&(SchemaRef, Value)>) {
         let Some((latest, _)) = element.filter(|_| !self.given_up) else { return };
         self.schema = match self.schema.take() {
             None => Some(latest.clone()),
-            Some(previous) => previous.merged(latest),
+            Some(previous) => merged(previous, latest),
         };
         self.given_up = self.schema.is_none();
     }
 }
 
-impl Inferred {
-    /// The later one of two of a kind, the wider one of two numbers, else none.
-    fn merged(self, latest: &Inferred) -> Option<Inferred> {
-        if self.kind() == latest.kind() {
-            return Some(latest.clone());
-        }
-        let (ours, theirs) = (self.width()?, latest.width()?);
-        Some(if ours > theirs { self } else { latest.clone() })
+/// The later one of two of a kind, the wider one of two numbers, else none.
+fn merged(previous: SchemaRef, latest: &SchemaRef) -> Option<SchemaRef> {
+    if std::mem::discriminant(previous.schema_type()) == std::mem::discriminant(latest.schema_type()) {
+        return Some(latest.clone());
     }
+    let (ours, theirs) = (width(&previous)?, width(latest)?);
+    Some(if ours > theirs { previous } else { latest.clone() })
+}
 
-    fn kind(&self) -> u8 {
-        match self {
-            Inferred::OpenArray => 10,
-            Inferred::OpenMap => 11,
-            Inferred::Known(schema) => match schema.schema_type() {
-                SchemaType::Int8 => 0,
-                SchemaType::Int16 => 1,
-                SchemaType::Int32 => 2,
-                SchemaType::Int64 => 3,
-                SchemaType::Float32 => 4,
-                SchemaType::Float64 => 5,
-                SchemaType::Boolean => 6,
-                SchemaType::String => 7,
-                SchemaType::Bytes => 8,
-                SchemaType::Struct(_) => 9,
-                SchemaType::Array(_) => 10,
-                SchemaType::Map(..) => 11,
-            },
-        }
-    }
-
-    /// Greater for a type that holds more numbers; dates count as the numbers beneath them.
-    fn width(&self) -> Option<u8> {
-        Some(self.kind()).filter(|kind| *kind <= 5)
-    }
-
-    /// The value as one of the common schema.
-    fn convert(&self, value: Value) -> std::result::Result<Value, NotThis> {
-        let Inferred::Known(schema) = self else { return if value.is_null() { Err(NotThis) } else { Ok(value) } };
-        let is_instant = matches!(value, Value::Date(_) | Value::Time(_) | Value::Timestamp(_));
-        match schema.name() {
-            Some(logical::DATE | logical::TIME | logical::TIMESTAMP) if is_instant => return Ok(value),
-            Some(logical::DATE) => return integer(&value).map(|days| Value::Date(days as i32)),
-            Some(logical::TIME) => {
-                return match i64::from(integer(&value)? as i32) {
-                    millis @ 0..=DAY_MS => Ok(Value::Time(millis as i32)),
-                    _ => Err(NotThis),
-                };
-            }
-            Some(logical::TIMESTAMP) => return integer(&value).map(Value::Timestamp),
-            _ => {}
-        }
-        Ok(match (schema.schema_type(), value) {
-            (_, Value::Null) => return Err(NotThis),
-            (SchemaType::Int8, value) => Value::Int8(integer(&value)? as i8),
-            (SchemaType::Int16, value) => Value::Int16(integer(&value)? as i16),
-            (SchemaType::Int32, value) => Value::Int32(integer(&value)? as i32),
-            (SchemaType::Int64, value) => Value::Int64(integer(&value)?),
-            (SchemaType::Float32, value @ Value::Float32(_)) => value,
-            (SchemaType::Float32, value) => Value::Float32(integer(&value)? as f64 as f32),
-            (SchemaType::Float64, Value::Float32(number)) => Value::Float64(number.into()),
-            (SchemaType::Float64, value @ Value::Float64(_)) => value,
-            (SchemaType::Float64, value) => Value::Float64(integer(&value)? as f64),
-            (_, value) => value,
-        })
+/// Greater for a type that holds more numbers; dates count as the numbers beneath them.
+fn width(schema: &Schema) -> Option<u8> {
+    match schema.schema_type() {
+        SchemaType::Int8 => Some(0),
+        SchemaType::Int16 => Some(1),
+        SchemaType::Int32 => Some(2),
+        SchemaType::Int64 => Some(3),
+        SchemaType::Float32 => Some(4),
+        SchemaType::Float64 => Some(5),
+        _ => None,
     }
 }
 
-fn integer(value: &Value) -> std::result::Result<i64, NotThis> {
+/// The value as one of the common schema.
+fn convert(schema: &Schema, value: Value) -> Result<Value, NotThis> {
+    let is_instant = matches!(value, Value::Date(_) | Value::Time(_) | Value::Timestamp(_));
+    match schema.name() {
+        Some(logical::DATE | logical::TIME | logical::TIMESTAMP) if is_instant => return Ok(value),
+        Some(logical::DATE) => return integer(&value).map(|days| Value::Date(days as i32)),
+        Some(logical::TIME) => {
+            return match i64::from(integer(&value)? as i32) {
+                millis @ 0..=DAY_MS => Ok(Value::Time(millis as i32)),
+                _ => Err(NotThis),
+            };
+        }
+        Some(logical::TIMESTAMP) => return integer(&value).map(Value::Timestamp),
+        _ => {}
+    }
+    Ok(match (schema.schema_type(), value) {
+        (_, Value::Null) => return Err(NotThis),
+        (SchemaType::Int8, value) => Value::Int8(integer(&value)? as i8),
+        (SchemaType::Int16, value) => Value::Int16(integer(&value)? as i16),
+        (SchemaType::Int32, value) => Value::Int32(integer(&value)? as i32),
+        (SchemaType::Int64, value) => Value::Int64(integer(&value)?),
+        (SchemaType::Float32, value @ Value::Float32(_)) => value,
+        (SchemaType::Float32, value) => Value::Float32(integer(&value)? as f64 as f32),
+        (SchemaType::Float64, Value::Float32(number)) => Value::Float64(number.into()),
+        (SchemaType::Float64, value @ Value::Float64(_)) => value,
+        (SchemaType::Float64, value) => Value::Float64(integer(&value)? as f64),
+        (_, value) => value,
+    })
+}
+
+fn integer(value: &Value) -> Result<i64, NotThis> {
     value.as_i64().ok_or(NotThis)
 }
 
 /// Whole numbers take the smallest integer type that holds them, others FLOAT32, FLOAT64 or Decimal, whichever is not
 /// infinite.
-fn number(token: &str) -> Option<(Inferred, Value)> {
+fn number(token: &str) -> Option<(SchemaRef, Value)> {
     if token.len() > MAX_NUMBER_CHARACTERS {
         return None;
     }
@@ -431,7 +388,7 @@ fn number(token: &str) -> Option<(Inferred, Value)> {
         _ => {
             let schema = logical_schema(SchemaType::Bytes, logical::DECIMAL);
             let schema = schema.parameter(logical::SCALE, decimal.scale.to_string()).build();
-            Some((Inferred::Known(schema), decimal.into()))
+            Some((schema, decimal.into()))
         }
     }
 }
@@ -456,7 +413,7 @@ fn whole_number(decimal: &Decimal) -> Option<i64> {
 }
 
 /// A date, time or timestamp; which one it may be depends on the length alone.
-fn instant(text: &str) -> Option<(Inferred, Value)> {
+fn instant(text: &str) -> Option<(SchemaRef, Value)> {
     let text = text.replace("\\:", ":");
     let mut fields = Fields { rest: &text };
     match text.encode_utf16().count() {
@@ -520,7 +477,7 @@ impl Fields<'_> {
 }
 
 /// The text of a value; `None` for null.
-pub fn convert_to_string(value: &Value) -> Result<Option<String>> {
+pub fn convert_to_string(value: &Value) -> connect_api::Result<Option<String>> {
     if value.is_null() {
         return Ok(None);
     }
@@ -529,7 +486,7 @@ pub fn convert_to_string(value: &Value) -> Result<Option<String>> {
     Ok(Some(out))
 }
 
-fn append(out: &mut String, value: &Value, embedded: bool, depth: usize) -> Result<()> {
+fn append(out: &mut String, value: &Value, embedded: bool, depth: usize) -> connect_api::Result<()> {
     if depth > MAX_DEPTH {
         return Err(ConnectError::data(format!("the value is nested deeper than {MAX_DEPTH} levels")));
     }
@@ -578,8 +535,8 @@ fn append_all<T>(
     out: &mut String,
     [open, close]: [char; 2],
     items: impl Iterator<Item = T>,
-    mut append: impl FnMut(&mut String, T) -> Result<()>,
-) -> Result<()> {
+    mut append: impl FnMut(&mut String, T) -> connect_api::Result<()>,
+) -> connect_api::Result<()> {
     out.push(open);
     for (index, item) in items.enumerate() {
         if index > 0 {
