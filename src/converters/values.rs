@@ -1,6 +1,7 @@
 //! Texts to data whose type is guessed, and back, as Java's `Values.parseString` and `Values.convertToString` do it in time
 //! zone UTC.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use base64::Engine;
@@ -190,9 +191,10 @@ impl Parser<'_> {
     }
 
     fn literal(&mut self, embedded: bool, token: &str) -> Result<Parsed, NotThis> {
-        let digit = token.starts_with(|char: char| char.is_ascii_digit());
+        let digit = token.starts_with(|char| digit_of(char).is_some());
         let found = if digit { self.instant(token) } else { None };
-        let found = found.or_else(|| if digit || token.starts_with(['+', '-']) { number(token) } else { None });
+        let is_number = digit || token.starts_with(['+', '-']);
+        let found = found.or_else(|| if is_number { number(&ascii_digits(token)) } else { None });
         match found {
             Some(found) => Ok(Some(found)),
             None if embedded => Err(NotThis),
@@ -360,6 +362,31 @@ fn convert(schema: &Schema, value: Value) -> Result<Value, NotThis> {
     })
 }
 
+/// The zeros of the scripts whose digits Java takes as well: those of one UTF-16 unit, as its Unicode has them. The others follow.
+const ZEROS: [u32; 36] = [
+    0x0660, 0x06f0, 0x07c0, 0x0966, 0x09e6, 0x0a66, 0x0ae6, 0x0b66, 0x0be6, 0x0c66, 0x0ce6, 0x0d66, 0x0de6, 0x0e50,
+    0x0ed0, 0x0f20, 0x1040, 0x1090, 0x17e0, 0x1810, 0x1946, 0x19d0, 0x1a80, 0x1a90, 0x1b50, 0x1bb0, 0x1c40, 0x1c50,
+    0xa620, 0xa8d0, 0xa900, 0xa9d0, 0xa9f0, 0xaa50, 0xabf0, 0xff10,
+];
+
+/// The digit in ASCII that a character stands for (Java: `Character.digit`).
+fn digit_of(char: char) -> Option<char> {
+    if char.is_ascii() {
+        return Some(char).filter(char::is_ascii_digit);
+    }
+    let code = u32::from(char);
+    let zero = ZEROS.iter().rev().find(|zero| **zero <= code)?;
+    char::from_digit(code - zero, 10)
+}
+
+/// The text with all digits in ASCII.
+fn ascii_digits(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return text.into();
+    }
+    text.chars().map(|char| digit_of(char).unwrap_or(char)).collect::<String>().into()
+}
+
 fn integer(value: &Value) -> Result<i64, NotThis> {
     value.as_i64().ok_or(NotThis)
 }
@@ -414,7 +441,7 @@ fn whole_number(decimal: &Decimal) -> Option<i64> {
 
 /// A date, time or timestamp; which one it may be depends on the length alone.
 fn instant(text: &str) -> Option<(SchemaRef, Value)> {
-    let text = text.replace("\\:", ":");
+    let text = ascii_digits(text).replace("\\:", ":");
     let mut fields = Fields { rest: &text };
     match text.encode_utf16().count() {
         10 => {
@@ -596,6 +623,28 @@ mod tests {
         for value in values {
             assert_eq!(parse_string(&convert_to_string(&value).unwrap().unwrap()).value, value);
         }
+    }
+
+    #[test]
+    fn digits_of_all_scripts_count() {
+        assert_eq!(parse_string("١２٣").value, Value::Int8(123));
+        assert_eq!(parse_string("-१.५").value, Value::Float32(-1.5));
+        assert_eq!(parse_string("٢٠٢٠-٠١-٠٢").value, Value::Date(18_263));
+        assert_eq!(parse_string("[１]").value, vec![Value::Int8(1)].into());
+        for text in ["²", "½", "𝟏", "ⅷ", "１x", "\u{0fff}"] {
+            assert_eq!(parse_string(text).value, Value::text(text));
+        }
+    }
+
+    #[test]
+    fn what_has_no_common_kind_says_nothing_of_its_elements() {
+        let schema = |text: &str| parse_string(text).schema.unwrap();
+        assert_eq!(schema("[1,\"a\"]"), SchemaBuilder::array(None::<SchemaRef>).build());
+        assert_eq!(schema("[[],[1]]"), SchemaBuilder::array(schema("[1]")).build());
+        assert_eq!(schema("{\"a\":1,\"b\":[]}"), SchemaBuilder::map(schema::STRING.clone(), None::<SchemaRef>).build());
+        assert_eq!(schema("{}"), SchemaBuilder::map(None::<SchemaRef>, None::<SchemaRef>).build());
+        let guessed = parse_string("[1,\"a\",null,{\"b\":[]}]");
+        guessed.schema.unwrap().validate(&guessed.value).unwrap();
     }
 
     #[test]
