@@ -6,6 +6,7 @@ mod golden;
 mod kafka_client;
 mod kills;
 mod lifecycle;
+mod plugins;
 mod rest;
 mod scenarios;
 mod storage;
