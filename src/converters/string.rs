@@ -115,7 +115,7 @@ pub(super) fn decode_utf8(bytes: &Bytes) -> ByteString {
 
 /// One replacement character stands for a lone low surrogate, for a high one with whatever follows it, and for a torn unit at the
 /// end, as in Java.
-fn decode_utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> ByteString {
+pub(super) fn decode_utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> ByteString {
     let pairs = bytes.chunks_exact(2);
     let torn = !pairs.remainder().is_empty();
     let mut units = pairs.map(|pair| unit([pair[0], pair[1]]));
