@@ -1,10 +1,11 @@
 //! JSON to Connect data with a schema.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use connect_api::schema::logical;
 use connect_api::{Bytes, ConnectError, Decimal, Result, Schema, SchemaRef, SchemaType, Struct, Value};
-use num_bigint::BigInt;
 
 use super::json::Options;
 use crate::json::Json;
@@ -79,22 +80,7 @@ fn read_decimal(schema: &Schema, json: &Json) -> Result<Value> {
     }
     let Json::String(text) = json else { return Err(wrong("a number or base64 for a Decimal", json)) };
     let bytes = decode_base64(text)?;
-    if bytes.is_empty() {
-        return Err(ConnectError::data("a Decimal must have at least one byte"));
-    }
-    Ok(Decimal { unscaled: BigInt::from_signed_bytes_be(&bytes), scale: scale_of(schema)? }.into())
-}
-
-/// How many digits the schema of a Decimal says stand behind the point.
-pub(super) fn scale_of(schema: &Schema) -> Result<i32> {
-    let scale = schema.parameters().get(logical::SCALE);
-    scale.and_then(|text| text.parse().ok()).ok_or_else(|| {
-        ConnectError::data(format!(
-            "the schema of a Decimal needs the parameter '{}' with a 32-bit integer, but has {}",
-            logical::SCALE,
-            scale.map_or_else(|| "none".to_owned(), |text| format!("'{text}'"))
-        ))
-    })
+    Ok(Decimal::from_bytes(&bytes, logical::scale_of(schema)?)?.into())
 }
 
 /// Of an object the values are taken, of anything else nothing.
@@ -134,18 +120,14 @@ fn read_map(keys: &SchemaRef, values: &SchemaRef, json: &Json, options: Options)
 
 /// Where a key appears again, the last value counts.
 pub(super) fn last_of_each_key(entries: Vec<(Value, Value)>) -> Vec<(Value, Value)> {
-    let mut places = std::collections::HashMap::with_capacity(entries.len());
+    let mut places: HashMap<Value, usize> = HashMap::with_capacity(entries.len());
     let mut unique: Vec<(Value, Value)> = Vec::with_capacity(entries.len());
     for (key, value) in entries {
-        // Values have no hash; equal ones have equal debug texts, and keys are short.
-        match places.entry(format!("{key:?}")) {
-            std::collections::hash_map::Entry::Occupied(place) => {
-                let slot: &mut (Value, Value) = &mut unique[*place.get()];
-                slot.1 = value;
-            }
-            std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(unique.len());
-                unique.push((key, value));
+        match places.entry(key) {
+            Entry::Occupied(place) => unique[*place.get()].1 = value,
+            Entry::Vacant(place) => {
+                unique.push((place.key().clone(), value));
+                place.insert(unique.len() - 1);
             }
         }
     }

@@ -4,10 +4,9 @@ use connect_api::schema::logical;
 use connect_api::{Bytes, ConnectError, Result, Schema, SchemaType, Struct, Value};
 
 use super::json::Options;
-use super::json_reader::{describe, scale_of};
+use super::json_reader::describe;
 use super::json_schema::RecentlyUsed;
 use crate::json::WriteError;
-use crate::json::number::decimal_text;
 use crate::json::writer::{
     write_array, write_base64, write_bool, write_f32, write_f64, write_i64, write_name, write_object, write_string,
     write_value_at,
@@ -327,38 +326,22 @@ fn instant(schema: &Schema, value: &Value) -> Result<i64> {
 fn write_decimal(out: &mut Vec<u8>, schema: &Schema, value: &Value, options: Options) -> Result<()> {
     let Value::Decimal(number) = value else { return Err(mismatch(schema, value)) };
     if options.numeric_decimals {
-        out.extend_from_slice(decimal_text(number).as_bytes());
+        out.extend_from_slice(number.to_string().as_bytes());
         return Ok(());
     }
-    let scale = scale_of(schema)?;
+    let scale = logical::scale_of(schema)?;
     if number.scale != scale {
         return Err(ConnectError::data(format!(
             "a Decimal has {} digits behind the point, but its schema says {scale}",
             number.scale
         )));
     }
-    write_base64(out, &number.unscaled.to_signed_bytes_be());
+    write_base64(out, &number.to_bytes());
     Ok(())
 }
 
 /// The values of a record stay out of messages, since messages are logged.
 fn mismatch(schema: &Schema, value: &Value) -> ConnectError {
-    let found = match value {
-        Value::Null => "null",
-        Value::Boolean(_) => "a boolean",
-        Value::Int8(_) => "an 8-bit integer",
-        Value::Int16(_) => "a 16-bit integer",
-        Value::Int32(_) => "a 32-bit integer",
-        Value::Int64(_) => "a 64-bit integer",
-        Value::Float32(_) => "a float",
-        Value::Float64(_) => "a double",
-        Value::String(_) => "a string",
-        Value::Bytes(_) => "bytes",
-        Value::Array(_) => "an array",
-        Value::Map(_) => "a map",
-        Value::Struct(_) => "a struct",
-        Value::Decimal(_) => "a decimal",
-        Value::Date(_) | Value::Time(_) | Value::Timestamp(_) => "a date",
-    };
+    let found = value.type_name();
     ConnectError::data(format!("the schema says {}, but the value is {found}", describe(schema)))
 }

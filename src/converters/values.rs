@@ -2,17 +2,18 @@
 //! zone UTC.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 use std::sync::{Arc, LazyLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use connect_api::java_text::calendar::{civil_date, days_from_civil};
 use connect_api::schema::{self, logical};
 use connect_api::{ConnectError, Decimal, Schema, SchemaAndValue, SchemaBuilder, SchemaRef, SchemaType, Value};
 use num_bigint::BigInt;
 
-use super::java_text::{civil_date, days_from_civil};
 use super::json_reader::last_of_each_key;
-use crate::json::number::{decimal_text, double_text, float_text, parse_decimal};
+use crate::json::number::parse_decimal;
 
 /// Arrays and maps nested deeper than this are texts. (Java has no bound and loses its stack.)
 const MAX_DEPTH: usize = 500;
@@ -518,15 +519,6 @@ fn append(out: &mut String, value: &Value, embedded: bool, depth: usize) -> conn
         return Err(ConnectError::data(format!("the value is nested deeper than {MAX_DEPTH} levels")));
     }
     match value {
-        Value::Null => out.push_str("null"),
-        Value::Boolean(flag) => out.push_str(if *flag { "true" } else { "false" }),
-        Value::Int8(number) => out.push_str(&number.to_string()),
-        Value::Int16(number) => out.push_str(&number.to_string()),
-        Value::Int32(number) => out.push_str(&number.to_string()),
-        Value::Int64(number) => out.push_str(&number.to_string()),
-        Value::Float32(number) => out.push_str(&float_text(*number)),
-        Value::Float64(number) => out.push_str(&double_text(*number)),
-        Value::Decimal(number) => out.push_str(&decimal_text(number)),
         Value::String(text) if embedded => append_quoted(out, text),
         Value::String(text) => out.push_str(text),
         Value::Bytes(bytes) if embedded => append_quoted(out, &STANDARD.encode(bytes)),
@@ -550,6 +542,8 @@ fn append(out: &mut String, value: &Value, embedded: bool, depth: usize) -> conn
         Value::Date(days) => append_instant(out, i64::from(*days) * DAY_MS),
         Value::Time(millis) => append_instant(out, (*millis).into()),
         Value::Timestamp(millis) => append_instant(out, *millis),
+        // Writing to a text cannot fail; the others have Java's form anyway.
+        plain => drop(write!(out, "{plain}")),
     }
     Ok(())
 }
