@@ -10,6 +10,7 @@ use connect_api::{
     SchemaAndValue, SchemaRef, Type, Validator, Value, Width,
 };
 
+use super::json_encoding::in_utf8;
 use super::json_schema::SchemaReader;
 use super::json_writer::{self, SchemaWriter};
 use super::{json_reader, settings};
@@ -172,7 +173,7 @@ impl JsonConverter {
 
 /// Nothing at all counts as null.
 fn read_json(bytes: &Bytes) -> Result<Json> {
-    match Json::read(bytes) {
+    match Json::read(&in_utf8(bytes)?) {
         Ok(json) => Ok(json.unwrap_or_default()),
         Err(error) => Err(ConnectError::data("the bytes of the record are not JSON").caused_by(error)),
     }

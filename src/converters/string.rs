@@ -113,11 +113,23 @@ pub(super) fn decode_utf8(bytes: &Bytes) -> ByteString {
     }
 }
 
-fn decode_utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> ByteString {
+/// One replacement character stands for a lone low surrogate, for a high one with whatever follows it, and for a torn unit at the
+/// end, as in Java.
+pub(super) fn decode_utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> ByteString {
     let pairs = bytes.chunks_exact(2);
     let torn = !pairs.remainder().is_empty();
-    let units = pairs.map(|pair| unit([pair[0], pair[1]]));
-    let mut text: String = char::decode_utf16(units).map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
+    let mut units = pairs.map(|pair| unit([pair[0], pair[1]]));
+    let mut text = String::with_capacity(bytes.len());
+    while let Some(first) = units.next() {
+        // Only a high surrogate takes what follows with it, be it half a unit.
+        let is_high = (0xd800..0xdc00).contains(&first);
+        let second = if is_high { units.next() } else { None };
+        let decoded = char::decode_utf16(std::iter::once(first).chain(second)).next();
+        text.push(decoded.and_then(|char| char.ok()).unwrap_or(char::REPLACEMENT_CHARACTER));
+        if is_high && second.is_none() {
+            return text.into();
+        }
+    }
     if torn {
         text.push(char::REPLACEMENT_CHARACTER);
     }
@@ -244,7 +256,17 @@ mod tests {
         assert_eq!(read("UTF-8", b"\xed\xa0\x80x"), Value::text("\u{fffd}x"));
         assert_eq!(read("UTF-8", b"\xed\xa0x"), Value::text("\u{fffd}x"));
         assert_eq!(read("UTF-8", b"\xe0\x80\x80"), Value::text("\u{fffd}\u{fffd}\u{fffd}"));
-        assert_eq!(read("UTF-16", b"\xd8\x00\x00\x61\x00"), Value::text("\u{fffd}a\u{fffd}"));
+        for (bytes, text) in [
+            (&b"\xd8\x00\x00\x61\x00"[..], "\u{fffd}\u{fffd}"),
+            (b"\xd8\x00\x00\x61\x00\x62", "\u{fffd}b"),
+            (b"\xdc\x00\x00\x61", "\u{fffd}a"),
+            (b"\xd8\x00", "\u{fffd}"),
+            (b"\xd8\x00\xd8\x00\xdc\x00", "\u{fffd}\u{fffd}"),
+            (b"\xd8\x00\x00", "\u{fffd}"),
+            (b"\xd8\x3d\xde\x00\xff", "😀\u{fffd}"),
+        ] {
+            assert_eq!(read("UTF-16", bytes), Value::text(text), "{bytes:?}");
+        }
         assert_eq!(read("us-ascii", b"\x80a"), Value::text("\u{fffd}a"));
     }
 

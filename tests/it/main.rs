@@ -8,6 +8,7 @@ mod inquiries;
 mod kafka_client;
 mod kills;
 mod lifecycle;
+mod plugins;
 mod rest;
 mod scenarios;
 mod storage;
