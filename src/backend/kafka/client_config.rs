@@ -78,6 +78,16 @@ fn with(settings: &ClientSettings, defaults: &[&[(&str, &str)]], rules: &[&[(&st
     all
 }
 
+/// `settings` in front of those that all clients have. Settings with a protocol of their own bring all that belongs to it.
+pub(super) fn over(common: &ClientSettings, settings: &ClientSettings) -> ClientSettings {
+    let apart = settings.contains_key("security.protocol");
+    let is_security = |name: &str| ["ssl.", "sasl."].iter().any(|prefix| name.starts_with(prefix));
+    let mut all = common.clone();
+    all.retain(|name, _| !(apart && is_security(name)));
+    all.extend(settings.iter().map(|(name, value)| (name.clone(), value.clone())));
+    all
+}
+
 /// Settings of a shared producer.
 pub(super) fn producer(settings: &ClientSettings) -> ClientSettings {
     let forever = [("message.timeout.ms", FOREVER_MS)];
@@ -130,6 +140,18 @@ mod tests {
         assert_eq!(all["acks"], "all");
         assert_eq!(all["enable.idempotence"], "true");
         assert_eq!(all["message.timeout.ms"], FOREVER_MS);
+    }
+
+    #[test]
+    fn another_protocol_does_not_inherit_keys() {
+        let common =
+            settings(&[("security.protocol", "ssl"), ("ssl.ca.location", "/ca"), ("bootstrap.servers", "a:1")]);
+        let own = settings(&[("security.protocol", "ssl"), ("ssl.ca.pem", "x")]);
+        assert_eq!(
+            over(&common, &own),
+            [own.clone(), settings(&[("bootstrap.servers", "a:1")])].into_iter().flatten().collect()
+        );
+        assert_eq!(over(&common, &settings(&[("linger.ms", "1")])).len(), 4);
     }
 
     #[test]
