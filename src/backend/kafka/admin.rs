@@ -15,6 +15,8 @@ use crate::backend::{
 
 /// How long a request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the first request of all may take, which is made again until the brokers answer: its error says why they do not.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(4);
 /// How often it is asked whether a new topic can be seen, or offsets are stable. The brokers send no word of it.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -84,7 +86,19 @@ impl CommittedOffsets for KafkaAdmin {
 #[async_trait]
 impl TopicAdmin for KafkaAdmin {
     async fn cluster_id(&self) -> Result<String> {
-        self.client.get()?.describe_cluster(REQUEST_TIMEOUT).await
+        let client = self.client.get()?;
+        match client.describe_cluster(GREETING_TIMEOUT).await {
+            Ok(id) => {
+                client.forget_trouble();
+                Ok(id)
+            }
+            // The request knows that it timed out; why, the connection knows.
+            Err(BackendError::Retriable(text)) => Err(BackendError::Retriable(match client.trouble() {
+                Some(trouble) => format!("{text} ({trouble})"),
+                None => text,
+            })),
+            Err(error) => Err(error),
+        }
     }
 
     async fn describe_topic(&self, name: &str) -> Result<Option<TopicDescription>> {
