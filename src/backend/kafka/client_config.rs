@@ -118,7 +118,8 @@ pub(super) fn consumer(settings: &ClientSettings, isolation: Isolation) -> Clien
 /// Connects the client of admin requests to all brokers. One that connects where it has to asks for a connection at each change of a broker's
 /// state while a request waits for that broker, and each asking skips the wait between two attempts: 1,400 attempts a second while the
 /// brokers are down (librdkafka 2.12.1).
-const ADMIN_RULES: [(&str, &str); 1] = [("enable.sparse.connections", "false")];
+/// It also says that a broker closed the connection: all that is heard of a listener with another protocol.
+const ADMIN_RULES: [(&str, &str); 2] = [("log.connection.close", "true"), ("enable.sparse.connections", "false")];
 
 /// Settings of the client of admin requests.
 pub(super) fn admin(settings: &ClientSettings) -> ClientSettings {
