@@ -20,6 +20,15 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(4);
 /// How often it is asked whether a new topic can be seen, or offsets are stable. The brokers send no word of it.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
+/// A broker that is spoken to in another protocol says nothing: it closes the connection. (librdkafka 2.12.1 has words for this, and does not find
+/// them any more.)
+fn explained(trouble: &str) -> String {
+    if trouble.contains("Disconnected") && !trouble.contains("security.protocol") {
+        return format!("{trouble}; does security.protocol fit this listener?");
+    }
+    trouble.to_owned()
+}
+
 /// Requests to a cluster.
 pub(super) struct KafkaAdmin {
     pub client: Arc<AdminClient>,
@@ -94,7 +103,7 @@ impl TopicAdmin for KafkaAdmin {
             }
             // The request knows that it timed out; why, the connection knows.
             Err(BackendError::Retriable(text)) => Err(BackendError::Retriable(match client.trouble() {
-                Some(trouble) => format!("{text} ({trouble})"),
+                Some(trouble) => format!("{text} ({})", explained(&trouble)),
                 None => text,
             })),
             Err(error) => Err(error),
@@ -141,5 +150,16 @@ impl TopicAdmin for KafkaAdmin {
     async fn describe_group(&self, group: &str) -> Result<Option<GroupDescription>> {
         let group = group.to_owned();
         self.client.blocking(move |client| client.describe_group_blocking(&group, REQUEST_TIMEOUT)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_connection_asks_for_the_protocol() {
+        assert!(explained("a:1/bootstrap: Disconnected: connection closed by peer").ends_with("fit this listener?"));
+        assert_eq!(explained("a:1/bootstrap: SSL handshake failed"), "a:1/bootstrap: SSL handshake failed");
     }
 }
