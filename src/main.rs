@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use connect_node::config::WorkerConfig;
+use connect_node::config::{WorkerConfig, environment};
 use connect_node::node::Node;
 use connect_node::plugins::Registry;
 use connect_node::{logging, quickstart};
@@ -30,8 +30,9 @@ struct Arguments {
 enum Command {
     /// Runs a worker that keeps everything in Kafka topics.
     Distributed {
-        /// The worker's settings, as Kafka Connect's connect-distributed.properties.
-        worker_properties: PathBuf,
+        /// The worker's settings, as Kafka Connect's connect-distributed.properties. Variables like CONNECT_BOOTSTRAP_SERVERS win over
+        /// them; without a file they are all.
+        worker_properties: Option<PathBuf>,
     },
     /// Sends the lines of a file through a topic into another file, to show that it works.
     Quickstart(quickstart::Arguments),
@@ -52,8 +53,8 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Distributed { worker_properties } => {
             logging::init(filter.as_deref())?;
-            let config = WorkerConfig::read(&worker_properties)
-                .with_context(|| format!("the settings in {} cannot be used", worker_properties.display()))?;
+            let config = WorkerConfig::load(worker_properties.as_deref(), &environment::variables())
+                .context("the worker cannot start with these settings")?;
             let node = Node::start(config, Registry::built_in())?;
             tracing::info!(url = node.url(), "REST API is listening");
             until_signal_or_end(&node)?;

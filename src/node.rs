@@ -58,6 +58,12 @@ impl Node {
         for key in &config.unknown_keys {
             tracing::warn!(key, "unknown worker setting; it has no effect");
         }
+        for (key, value) in &config.defaulted {
+            tracing::info!(key, value, "not set; this is its default");
+        }
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
         check_converters(&config, &registry)?;
         let listeners = config.listeners.iter().map(bind).collect::<Result<Vec<_>>>()?;
         let address = listeners.first().context("listeners is empty")?.local_addr()?;

@@ -39,8 +39,16 @@ pub struct SinkConsumer {
 /// purged when a task is suspended or abandoned must never be a record of an internal topic.
 pub fn internal(config: &WorkerConfig, kind: ClientKind) -> Result<ClientSettings> {
     let mut settings = client_settings::client_settings(kind, &config.client)?.settings;
-    settings.insert("client.id".into(), format!("{}-internal", config.group_id));
+    settings.insert("client.id".into(), format!("{}-internal", client_id_base(config)));
     Ok(settings)
+}
+
+/// What the ids of the worker's clients begin with (Java: `ConnectUtils.clientIdBase`).
+fn client_id_base(config: &WorkerConfig) -> String {
+    match config.client_id.trim() {
+        "" => config.group_id.clone(),
+        client_id => format!("{}-{client_id}", config.group_id),
+    }
 }
 
 /// What every client of the worker begins with: how to reach the brokers, and nothing that would make two clients one.
@@ -52,18 +60,16 @@ pub fn connection(config: &WorkerConfig) -> Result<ClientSettings> {
 
 /// The producer of the source tasks of a connector.
 pub fn source_producer(config: &WorkerConfig, connector: &Props) -> Result<SourceProducer> {
-    let merged = merged(config, &config.producer, connector, "producer.override.");
-    let mut made = client_settings::client_settings(ClientKind::Producer, &merged)?;
-    made.settings.entry("client.id".into()).or_insert_with(|| format!("{}-sources", config.group_id));
+    let mut made = of_connector(config, ClientKind::Producer, connector)?;
+    made.settings.entry("client.id".into()).or_insert_with(|| format!("{}-sources", client_id_base(config)));
     let max_bytes =
         made.buffer_memory_bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(BUFFER_MEMORY_BYTES);
     Ok(SourceProducer { settings: made.settings, max_bytes })
 }
 
-/// The consumer of the sink tasks of a connector.
+/// The consumer of a sink task.
 pub fn sink_consumer(config: &WorkerConfig, connector: &Props) -> Result<SinkConsumer> {
-    let merged = merged(config, &config.consumer, connector, "consumer.override.");
-    let mut made = client_settings::client_settings(ClientKind::Consumer, &merged)?;
+    let mut made = of_connector(config, ClientKind::Consumer, connector)?;
     let name = connector.get("name").map(String::as_str).unwrap_or_default();
     let reset = match made.settings.remove("auto.offset.reset").as_deref() {
         None | Some("earliest" | "beginning" | "smallest") => Reset::Earliest,
@@ -77,19 +83,23 @@ pub fn sink_consumer(config: &WorkerConfig, connector: &Props) -> Result<SinkCon
         _ => Isolation::ReadUncommitted,
     };
     let group = made.settings.remove("group.id").unwrap_or_else(|| format!("connect-{name}"));
+    made.settings.entry("client.id".into()).or_insert_with(|| format!("connector-consumer-{name}"));
     let max_poll_records = made.max_poll_records.unwrap_or(MAX_POLL_RECORDS);
     Ok(SinkConsumer { settings: made.settings, isolation, group, reset, max_poll_records })
 }
 
-/// The worker's connection settings, then its settings for this kind of client, then the connector's overrides.
-fn merged(config: &WorkerConfig, of_kind: &Props, connector: &Props, prefix: &str) -> Props {
-    let mut merged = config.client.clone();
-    // Names the worker's own clients.
-    merged.remove("client.id");
-    merged.extend(of_kind.iter().map(|(name, value)| (name.clone(), value.clone())));
-    let overrides = connector.iter().filter_map(|(name, value)| Some((name.strip_prefix(prefix)?, value)));
-    merged.extend(overrides.map(|(name, value)| (name.to_owned(), value.clone())));
-    merged
+/// The worker's settings for this kind of client and over them the connector's overrides. What was overridden without effect is logged; what the
+/// worker's file says was, when the worker started.
+fn of_connector(config: &WorkerConfig, kind: ClientKind, connector: &Props) -> Result<client_settings::ClientSettings> {
+    let made = client_settings::client_settings(kind, &config.client_props_of(kind, connector))?;
+    for warning in &made.warnings {
+        let setting = format!("{}override.{}", kind.prefix(), warning.name);
+        if connector.contains_key(&setting) {
+            let connector = connector.get("name").map(String::as_str).unwrap_or_default();
+            tracing::warn!(connector, setting, "{}", warning.why);
+        }
+    }
+    Ok(made)
 }
 
 /// The topics of a sink connector.
@@ -130,6 +140,8 @@ mod tests {
             let internal = internal(&config, ClientKind::Producer).unwrap();
             assert_ne!(source.get("client.id"), internal.get("client.id"));
             assert!(!connection(&config).unwrap().contains_key("client.id"));
+            let base = client_id.map_or("connect-cluster".to_owned(), |id| format!("connect-cluster-{id}"));
+            assert_eq!(internal["client.id"], format!("{base}-internal"));
         }
     }
 }

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use connect_api::{ConfigDef, ConfigKey, ConfigValue, ExactlyOnceSupport, Props};
 
 use super::WorkerConfig;
+use super::override_policy::OverridePolicy;
 
 pub use definitions::shared_definition;
 pub use rules::null_error;
@@ -70,8 +71,8 @@ pub struct WorkerDefaults {
     pub group_id: String,
     /// Whether sources may write transactions.
     pub exactly_once_enabled: bool,
-    /// Which client settings may be overridden: All, None or Principal.
-    pub client_override_policy: String,
+    /// Which client settings may be overridden.
+    pub client_override_policy: OverridePolicy,
 }
 
 impl From<&WorkerConfig> for WorkerDefaults {

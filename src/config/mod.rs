@@ -3,6 +3,8 @@
 
 pub mod client_settings;
 pub mod connector;
+pub mod environment;
+pub mod override_policy;
 pub mod properties;
 pub mod worker;
 

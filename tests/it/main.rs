@@ -11,6 +11,7 @@ mod lifecycle;
 mod plugins;
 mod rest;
 mod scenarios;
+mod secure;
 mod storage;
 mod supervision;
 mod support;

@@ -1,7 +1,5 @@
 //! Rules over several settings of a connector.
 
-use std::collections::BTreeSet;
-
 use connect_api::config_def::{HIDDEN, parse_type};
 use connect_api::{ConfigDef, ConfigKey, ConfigValue, ExactlyOnceSupport, ParsedValue, Props, Type};
 use fancy_regex::Regex;
@@ -147,8 +145,8 @@ pub fn check_client_overrides(checked: &mut Checked, kind: ConnectorKind, props:
         for (name, text) in &overrides {
             let full_name = format!("{prefix}{name}");
             let mut info = overridden(client, &full_name, name, text);
-            if !may_override(&worker.client_override_policy, name) {
-                let policy = &worker.client_override_policy;
+            if !worker.client_override_policy.allows(name) {
+                let policy = worker.client_override_policy.name();
                 info.value.errors.push(format!("{full_name}: the worker's override policy {policy} does not allow it"));
             }
             // One by one, so that the error stands where it belongs; what belongs together is checked below.
@@ -195,14 +193,4 @@ fn check_security(checked: &mut Checked, client: ClientKind, prefix: &str, overr
 
 fn is_security(name: &str) -> bool {
     name == "security.protocol" || name.starts_with("ssl.") || name.starts_with("sasl.")
-}
-
-/// Java's policies All, None and Principal.
-fn may_override(policy: &str, name: &str) -> bool {
-    let principal = BTreeSet::from(["sasl.jaas.config", "sasl.mechanism", "security.protocol"]);
-    match policy {
-        "None" => false,
-        "Principal" => principal.contains(name),
-        _ => true,
-    }
 }

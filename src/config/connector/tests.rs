@@ -102,7 +102,7 @@ fn worker() -> WorkerDefaults {
         header_converter: Some("org.apache.kafka.connect.storage.SimpleHeaderConverter".into()),
         group_id: "connect-cluster".into(),
         exactly_once_enabled: false,
-        client_override_policy: "All".into(),
+        client_override_policy: OverridePolicy::All,
     }
 }
 

@@ -5,6 +5,7 @@ use connect_api::{ConfigDef, ConfigKey, Importance, ParsedValue, Type};
 use connect_node::actors::handle::{ConfigInfo, ConfigInfos};
 use connect_node::actors::validation::validated;
 use connect_node::config::connector::WorkerDefaults;
+use connect_node::config::override_policy::OverridePolicy;
 use connect_node::plugins::Registry;
 use serde_json::{Value as Json, json};
 
@@ -17,7 +18,7 @@ fn worker() -> WorkerDefaults {
         header_converter: Some("org.apache.kafka.connect.storage.SimpleHeaderConverter".into()),
         group_id: "connect-cluster".into(),
         exactly_once_enabled: false,
-        client_override_policy: "All".into(),
+        client_override_policy: OverridePolicy::All,
     }
 }
 
