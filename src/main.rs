@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use connect_node::config::WorkerConfig;
 use connect_node::node::Node;
 use connect_node::plugins::Registry;
-use connect_node::{logging, quickstart};
+use connect_node::{logging, quickstart, standalone};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -32,6 +32,13 @@ enum Command {
     Distributed {
         /// The worker's settings, as Kafka Connect's connect-distributed.properties.
         worker_properties: PathBuf,
+    },
+    /// Runs a worker without a group: connectors come from files, source offsets are kept in a file.
+    Standalone {
+        /// The worker's settings, as Kafka Connect's connect-standalone.properties.
+        worker_properties: PathBuf,
+        /// A connector each: properties, or JSON as for POST /connectors.
+        connectors: Vec<PathBuf>,
     },
     /// Sends the lines of a file through a topic into another file, to show that it works.
     Quickstart(quickstart::Arguments),
@@ -59,6 +66,14 @@ fn run(command: Command) -> Result<()> {
             until_signal_or_end(&node)?;
             node.shut_down();
             node.wait()
+        }
+        Command::Standalone { worker_properties, connectors } => {
+            logging::init(filter.as_deref())?;
+            let (node, connectors) = standalone::start(&worker_properties, &connectors)?;
+            until_signal_or_end(&node)?;
+            node.shut_down();
+            node.wait()?;
+            connectors.outcome()
         }
         Command::Quickstart(arguments) => {
             // Its own lines are the interesting ones.
