@@ -5,7 +5,7 @@
 //! another executable.
 
 mod broker;
-mod oracle;
+pub mod oracle;
 mod pruning;
 mod refusals;
 mod transfer;

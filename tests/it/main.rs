@@ -8,6 +8,7 @@ mod kills;
 mod lifecycle;
 mod rest;
 mod scenarios;
+mod standalone;
 mod storage;
 mod supervision;
 mod support;

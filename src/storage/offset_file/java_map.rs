@@ -175,7 +175,10 @@ impl Reader<'_> {
         let length = usize::try_from(length).map_err(|_| error(at, format!("an array has {length} bytes")))?;
         let end = self.at.checked_add(length).filter(|&end| end <= self.file.len());
         let end = end.ok_or_else(|| {
-            error(at, format!("an array should have {length} bytes, and the file has {} more", self.file.len() - self.at))
+            error(
+                at,
+                format!("an array should have {length} bytes, and the file has {} more", self.file.len() - self.at),
+            )
         })?;
         let array = self.file.slice(self.at..end);
         self.at = end;

@@ -25,7 +25,7 @@ fn text(entries: &BTreeMap<Bytes, Bytes>) -> Vec<(&str, &str)> {
     entries.iter().map(|(key, value)| (text(key), text(value))).collect()
 }
 
-fn partition(shard: i32) -> SourcePartition {
+fn partition(shard: i64) -> SourcePartition {
     Arc::new(FieldMap::new().with("shard", shard))
 }
 
@@ -38,7 +38,9 @@ async fn reopen(path: &Path) -> FileOffsetStore {
     let deadline = std::time::Instant::now() + LIMIT;
     loop {
         match FileOffsetStore::open(path) {
-            Err(OffsetFileError::InUse { .. }) if std::time::Instant::now() < deadline => tokio::task::yield_now().await,
+            Err(OffsetFileError::InUse { .. }) if std::time::Instant::now() < deadline => {
+                tokio::task::yield_now().await
+            }
             opened => return opened.expect("the file can be opened"),
         }
     }
@@ -147,9 +149,8 @@ async fn many_who_write_at_once_are_all_stored() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("connect.offsets");
     let store = FileOffsetStore::open(&path).unwrap();
-    let write = async |shard: i32| {
-        store.write(&format!("c{shard}"), &[(partition(shard), Some(offset(1)))], LIMIT).await
-    };
+    let write =
+        async |shard: i64| store.write(&format!("c{shard}"), &[(partition(shard), Some(offset(1)))], LIMIT).await;
     futures_util::future::try_join_all((0..200).map(write)).await.unwrap();
     assert_eq!(decoded(&fs::read(&path).unwrap()).unwrap().len(), 200);
 }
