@@ -14,6 +14,7 @@ use connect_node::storage::offset_file::FileOffsetStore;
 use connect_node::storage::offset_store::OffsetStore;
 use serde_json::json;
 
+use crate::support::broker::Broker;
 use crate::support::process::{PATIENCE, Worker};
 use crate::support::{broker, kafka_lib, unique};
 
@@ -92,7 +93,7 @@ async fn rest_changes_live_until_the_next_start_which_begins_with_the_files() {
     worker.with_connector("third.json", &other.to_string());
     worker.start();
     worker.ready().await;
-    worker.eventually("third is paused", async || worker.states("third").await == ["PAUSED", "PAUSED"]).await;
+    worker.eventually("third is paused", async || worker.states("third").await == ["PAUSED"]).await;
     append(&worker, "one\n");
     worker.eventually("a line has arrived", async || output(&worker) == "one\n").await;
     let root = worker.get("/").await;
@@ -117,7 +118,7 @@ async fn rest_changes_live_until_the_next_start_which_begins_with_the_files() {
     assert_eq!(worker.terminate().await.code(), Some(0), "{}", worker.log_tail());
 
     worker.start();
-    worker.eventually("third is there again", async || worker.states("third").await == ["PAUSED", "PAUSED"]).await;
+    worker.eventually("third is there again", async || worker.states("third").await == ["PAUSED"]).await;
     assert_eq!(names(worker.get("/connectors").await), [SINK, SOURCE, "third"]);
     // The topic was in memory and is empty; the source goes on behind what it had read.
     append(&worker, "three\n");
@@ -144,6 +145,30 @@ async fn offsets_that_cannot_be_written_are_written_later_and_tasks_go_on() {
     assert_eq!(stored_position(&file).await, Some(4));
     fs::remove_dir(&obstacle).unwrap();
     worker.eventually("offsets are written again", async || stored_position(&file).await == Some(8)).await;
+    assert_eq!(worker.terminate().await.code(), Some(0), "{}", worker.log_tail());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_kafka_is_waited_for() {
+    let broker = Broker::start().await;
+    let topic = unique("outage");
+    let mut worker = lines_worker(broker.bootstrap(), &topic, &[("offset.flush.interval.ms", "100")]);
+    worker.start();
+    append(&worker, "one\n");
+    let file = worker.offset_file();
+    worker.eventually("offsets are written", async || stored_position(&file).await == Some(4)).await;
+    worker.eventually("a line has arrived", async || output(&worker) == "one\n").await;
+    tokio::task::block_in_place(|| broker.stop());
+    append(&worker, "two\n");
+    let lost = async || worker.log().contains("Connection refused");
+    worker.eventually("the worker has noticed", lost).await;
+    for name in [SOURCE, SINK] {
+        assert_eq!(worker.states(name).await, ["RUNNING", "RUNNING"]);
+    }
+    assert_eq!(stored_position(&file).await, Some(4), "nothing was acknowledged");
+    broker.restart().await;
+    worker.eventually("the line has arrived", async || output(&worker) == "one\ntwo\n").await;
+    worker.eventually("offsets are written", async || stored_position(&file).await == Some(8)).await;
     assert_eq!(worker.terminate().await.code(), Some(0), "{}", worker.log_tail());
 }
 

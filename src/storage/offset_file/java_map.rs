@@ -53,7 +53,7 @@ pub type Entry = (Option<Bytes>, Option<Bytes>);
 /// keys and values have together, since a reference may name a long array many times.
 pub fn decode(file: &Bytes, max_bytes: usize) -> Result<Vec<Entry>, MapError> {
     let mut reader = Reader { file, at: 0, handles: Vec::new(), left: max_bytes };
-    reader.expect(&STREAM_HEADER, "no stream of serialized Java objects begins so")?;
+    reader.require(&STREAM_HEADER, "no stream of serialized Java objects begins so")?;
     reader.map()
 }
 
@@ -110,9 +110,9 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn map(&mut self) -> Result<Vec<Entry>, MapError> {
-        self.expect(&[TC_OBJECT], "there should be an object: a java.util.HashMap")?;
-        self.expect(&[TC_CLASSDESC], "the class of the object should be described here")?;
-        self.expect(HASH_MAP, "the object is no java.util.HashMap as Java writes it")?;
+        self.require(&[TC_OBJECT], "there should be an object: a java.util.HashMap")?;
+        self.require(&[TC_CLASSDESC], "the class of the object should be described here")?;
+        self.require(HASH_MAP, "the object is no java.util.HashMap as Java writes it")?;
         self.handles.extend([Handle::MapClass, Handle::Map]);
         let at = self.at;
         let load_factor = f32::from_be_bytes(self.take()?);
@@ -121,7 +121,7 @@ impl Reader<'_> {
         }
         // The threshold, and further down the capacity: Java ignores them as well.
         self.take::<4>()?;
-        self.expect(&[TC_BLOCKDATA, 8], "the size of the map should stand here")?;
+        self.require(&[TC_BLOCKDATA, 8], "the size of the map should stand here")?;
         self.take::<4>()?;
         let at = self.at;
         let size = i32::from_be_bytes(self.take()?);
@@ -130,7 +130,7 @@ impl Reader<'_> {
         for _ in 0..size {
             entries.push((self.array()?, self.array()?));
         }
-        self.expect(&[TC_ENDBLOCKDATA], "the map should end here, after the number of entries that it claims")?;
+        self.require(&[TC_ENDBLOCKDATA], "the map should end here, after the number of entries that it claims")?;
         match self.file.len() - self.at {
             0 => Ok(entries),
             rest => Err(error(self.at, format!("{rest} bytes follow the end of the map"))),
@@ -160,7 +160,7 @@ impl Reader<'_> {
         let at = self.at;
         match self.take()? {
             [TC_CLASSDESC] => {
-                self.expect(BYTE_ARRAY, "a key or value is of another class than byte[]")?;
+                self.require(BYTE_ARRAY, "a key or value is of another class than byte[]")?;
                 self.handles.push(Handle::ArrayClass);
             }
             [TC_REFERENCE] => {
@@ -201,7 +201,7 @@ impl Reader<'_> {
         Ok(*bytes)
     }
 
-    fn expect(&mut self, wanted: &[u8], otherwise: &str) -> Result<(), MapError> {
+    fn require(&mut self, wanted: &[u8], otherwise: &str) -> Result<(), MapError> {
         let rest = &self.file[self.at..];
         if rest.starts_with(wanted) {
             self.at += wanted.len();

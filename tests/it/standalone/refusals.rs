@@ -13,8 +13,9 @@ async fn refuses(worker: &mut Worker, words: &[&str]) {
     let status = worker.exit(REFUSAL).await;
     assert_eq!(status.code(), Some(1), "{}", worker.log_tail());
     let log = worker.log();
-    let sentence = log.lines().rev().find(|line| line.starts_with("connect-node: "));
-    let sentence = sentence.unwrap_or_else(|| panic!("no sentence\n{}", worker.log_tail()));
+    // It may have several lines: one for each setting that is wrong.
+    let sentence = log.rsplit_once("\nconnect-node: ").or_else(|| log.split_once("connect-node: "));
+    let (_, sentence) = sentence.unwrap_or_else(|| panic!("no sentence\n{}", worker.log_tail()));
     for word in words {
         assert!(sentence.contains(word), "{word:?} is not in {sentence:?}");
     }
