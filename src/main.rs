@@ -69,7 +69,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Standalone { worker_properties, connectors } => {
             logging::init(filter.as_deref())?;
-            let (node, connectors) = standalone::start(&worker_properties, &connectors)?;
+            let (node, connectors) = standalone::start(&worker_properties, &connectors, Registry::built_in())?;
             until_signal_or_end(&node)?;
             node.shut_down();
             node.wait()?;

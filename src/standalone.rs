@@ -49,11 +49,11 @@ impl Connectors {
 
 /// Reads all files, starts the worker, and creates the connectors one after the other in the background, while REST answers already. The
 /// first one that cannot be created ends the worker (Java: `ConnectStandalone`).
-pub fn start(worker_properties: &Path, connector_files: &[PathBuf]) -> Result<(Node, Connectors)> {
+pub fn start(worker_properties: &Path, connector_files: &[PathBuf], registry: Registry) -> Result<(Node, Connectors)> {
     let config = StandaloneConfig::read(worker_properties)
         .with_context(|| format!("the settings in {} cannot be used", worker_properties.display()))?;
     let wanted = read_all(connector_files)?;
-    let node = Node::start_standalone(config, Registry::built_in())?;
+    let node = Node::start_standalone(config, registry)?;
     tracing::info!(url = node.url(), "REST API is listening");
     let (herder, end) = (node.herder().clone(), node.ender());
     let (stop, stopped) = oneshot::channel();

@@ -3,8 +3,12 @@
 use std::fs;
 use std::time::Duration;
 
+use connect_node::plugins::Registry;
+use connect_node::standalone::start;
+
 use super::{SINK, SOURCE, append, lines_worker, output};
-use crate::support::process::{PATIENCE, Worker};
+use crate::support::process::{PATIENCE, Worker, holds_within};
+use crate::support::{faulty, unique};
 
 const REFUSAL: Duration = Duration::from_secs(30);
 
@@ -85,6 +89,24 @@ async fn one_broken_connector_file_stops_the_start() {
     let mut worker = lines_worker("memory:standalone", "lines", &[]);
     fs::remove_file(worker.directory().join("source.properties")).unwrap();
     refuses(&mut worker, &["source.properties", "No such file"]).await;
+}
+
+/// Settings that are good, and a connector that fails all the same when it is started: Java ends as well.
+#[tokio::test]
+async fn a_connector_that_fails_at_its_start_ends_the_worker() {
+    for kind in ["error", "panic"] {
+        let worker = Worker::standalone("memory:standalone", &[]);
+        let file = worker.directory().join("faulty.properties");
+        let settings = [("name", &*unique("faulty")), ("connector.class", faulty::SOURCE), ("fault.kind", kind)];
+        let text: String = settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        fs::write(&file, text + "fault.phase=connector.start\n").unwrap();
+        let plugins = Registry::built_in().iter().copied().chain(faulty::plugins()).collect();
+        let (node, connectors) = start(&worker.properties(), &[file], Registry::new(plugins)).unwrap();
+        assert!(holds_within(PATIENCE, async || !node.is_running()).await, "{kind}: the worker ends");
+        node.wait().unwrap();
+        let error = format!("{:#}", connectors.outcome().unwrap_err());
+        assert!(error.contains("faulty.properties") && error.contains("connector.start"), "{error}");
+    }
 }
 
 /// A signal before the brokers have answered ends it in order.
