@@ -7,9 +7,10 @@ mod scripts;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use connect_api::{SourceOffset, SourcePartition};
+use connect_api::{FieldMap, SourceOffset, SourcePartition};
 use connect_node::storage::offset_file::FileOffsetStore;
 use connect_node::storage::offset_store::OffsetStore;
 use serde_json::json;
@@ -44,23 +45,38 @@ pub fn output(worker: &Worker) -> String {
     fs::read_to_string(worker.directory().join("output")).unwrap()
 }
 
-/// The position that a copy of the offset file has of the file source, as another worker would read it.
-pub async fn stored_position(file: &Path) -> Option<i64> {
+/// What a copy of the offset file has of a connector, as another worker would read it.
+async fn stored(file: &Path, connector: &str) -> Vec<(SourcePartition, SourceOffset)> {
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("copy");
     if file.exists() {
         fs::copy(file, &copy).unwrap();
     }
-    let store = FileOffsetStore::open(&copy).unwrap();
-    let offsets: Vec<(SourcePartition, SourceOffset)> = store.all(SOURCE).await.unwrap();
+    FileOffsetStore::open(&copy).unwrap().all(connector).await.unwrap()
+}
+
+/// The position of the file source.
+pub async fn stored_position(file: &Path) -> Option<i64> {
+    let offsets = stored(file, SOURCE).await;
     assert!(offsets.len() <= 1, "{offsets:?}");
     offsets.first().and_then(|(_, offset)| offset.get("position")?.as_i64())
 }
+
+/// Offsets of another connector in the file: more than the least capacity of a Java map.
+const OTHERS: i64 = 3000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_java_worker_goes_on_with_the_offset_file_and_gives_it_back() {
     let topic = unique("java-and-back");
     let mut worker = lines_worker(broker().await.bootstrap(), &topic, &[("offset.flush.interval.ms", "200")]);
+    let others: Vec<(SourcePartition, Option<SourceOffset>)> = (0..OTHERS)
+        .map(|shard| {
+            (Arc::new(FieldMap::new().with("shard", shard)), Some(Arc::new(FieldMap::new().with("n", -shard))))
+        })
+        .collect();
+    let elsewhere = worker.directory().join("elsewhere");
+    FileOffsetStore::open(&elsewhere).unwrap().write("others", &others, PATIENCE).await.unwrap();
+    fs::copy(elsewhere, worker.offset_file()).unwrap();
     let binary = env!("CARGO_BIN_EXE_connect-node");
     let jars = tokio::task::spawn_blocking(kafka_lib::jars).await.unwrap().unwrap();
     let class_path = format!("{}/*", jars.display());
@@ -81,6 +97,7 @@ async fn a_java_worker_goes_on_with_the_offset_file_and_gives_it_back() {
         assert!(matches!(status.code(), Some(0 | 143)), "{status}\n{}", worker.log_tail());
         let position = stored_position(&worker.offset_file()).await;
         assert_eq!(position, Some(wanted.len() as i64), "round {round}\n{}", worker.log_tail());
+        assert_eq!(stored(&worker.offset_file(), "others").await.len() as i64, OTHERS, "round {round}");
     }
 }
 
