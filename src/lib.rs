@@ -14,5 +14,6 @@ pub mod pipeline;
 pub mod plugins;
 pub mod quickstart;
 pub mod rest;
+pub mod standalone;
 pub mod storage;
 pub mod transforms;

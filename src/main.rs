@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use connect_node::config::{WorkerConfig, environment};
 use connect_node::node::Node;
 use connect_node::plugins::Registry;
-use connect_node::{logging, quickstart};
+use connect_node::{logging, quickstart, standalone};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -33,6 +33,13 @@ enum Command {
         /// The worker's settings, as Kafka Connect's connect-distributed.properties. Variables like CONNECT_BOOTSTRAP_SERVERS win over
         /// them; without a file they are all.
         worker_properties: Option<PathBuf>,
+    },
+    /// Runs a worker without a group: connectors come from files, source offsets are kept in a file.
+    Standalone {
+        /// The worker's settings, as Kafka Connect's connect-standalone.properties.
+        worker_properties: PathBuf,
+        /// A connector each: properties, or JSON as for POST /connectors.
+        connectors: Vec<PathBuf>,
     },
     /// Sends the lines of a file through a topic into another file, to show that it works.
     Quickstart(quickstart::Arguments),
@@ -60,6 +67,14 @@ fn run(command: Command) -> Result<()> {
             until_signal_or_end(&node)?;
             node.shut_down();
             node.wait()
+        }
+        Command::Standalone { worker_properties, connectors } => {
+            logging::init(filter.as_deref())?;
+            let (node, connectors) = standalone::start(&worker_properties, &connectors, Registry::built_in())?;
+            until_signal_or_end(&node)?;
+            node.shut_down();
+            node.wait()?;
+            connectors.outcome()
         }
         Command::Quickstart(arguments) => {
             // Its own lines are the interesting ones.

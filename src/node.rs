@@ -5,6 +5,7 @@
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, anyhow};
@@ -19,11 +20,12 @@ use crate::actors::pump::{self, Pumps};
 use crate::actors::supervision;
 use crate::actors::worker::Worker;
 use crate::backend;
-use crate::config::WorkerConfig;
 use crate::config::worker::Listener;
+use crate::config::{StandaloneConfig, WorkerConfig};
 use crate::metrics::Metrics;
 use crate::plugins::Registry;
 use crate::rest::{self, RestState};
+use crate::storage::offset_file::FileOffsetStore;
 
 /// Threads that answer REST requests.
 const REST_THREADS: usize = 2;
@@ -54,6 +56,16 @@ impl Drop for Background {
 impl Node {
     /// Opens the listeners and starts everything. Returns before Kafka has answered: until then REST says what it waits for.
     pub fn start(config: WorkerConfig, registry: Registry) -> Result<Node> {
+        Node::start_with(config, None, registry)
+    }
+
+    /// Starts a standalone worker: its internal topics are in memory, and its source offsets in a file that it alone may use.
+    pub fn start_standalone(config: StandaloneConfig, registry: Registry) -> Result<Node> {
+        let offset_file = FileOffsetStore::open(&config.offset_file)?;
+        Node::start_with(config.worker, Some(offset_file), registry)
+    }
+
+    fn start_with(config: WorkerConfig, offset_file: Option<FileOffsetStore>, registry: Registry) -> Result<Node> {
         supervision::install_panic_hook();
         for key in &config.unknown_keys {
             tracing::warn!(key, "unknown worker setting; it has no effect");
@@ -72,6 +84,11 @@ impl Node {
         let settings = clients::connection(&config)?;
         let backend = backend::open(&config.bootstrap_servers, &settings)
             .map_err(|error| anyhow!("bootstrap.servers={}: {error}", config.bootstrap_servers))?;
+        let offset_file = offset_file.map(Arc::new);
+        let internal = match &offset_file {
+            None => backend.clone(),
+            Some(_) => backend::open(&unique_memory(), &settings)?,
+        };
         let pumps = pump::pump_runtime()?;
         let rest = Builder::new_multi_thread().worker_threads(REST_THREADS).thread_name("rest").enable_all().build()?;
         let (herder, requests) = HerderHandle::channel();
@@ -90,7 +107,8 @@ impl Node {
             };
             rest.spawn(rest::serve(listener, state, std::future::pending()));
         }
-        let deps = Arc::new(Deps { config, backend, registry, metrics, pumps: Pumps::new(pumps.handle().clone()) });
+        let pump_threads = Pumps::new(pumps.handle().clone());
+        let deps = Arc::new(Deps { config, backend, internal, offset_file, registry, metrics, pumps: pump_threads });
         let ended = stopped.clone();
         let actors = thread::Builder::new().name("actors".into()).spawn(move || run_actors(deps, parts, ended))?;
         let url = identity.rest_url;
@@ -103,6 +121,12 @@ impl Node {
             _rest: Background(Some(rest)),
             _pumps: Background(Some(pumps)),
         })
+    }
+
+    /// Asks for an orderly end from another thread.
+    pub fn ender(&self) -> impl Fn() + Send + use<> {
+        let herder = self.herder.clone();
+        move || herder.tell(HerderRequest::Shutdown)
     }
 
     /// Asks the herder.
@@ -157,6 +181,12 @@ fn run_actors(deps: Arc<Deps>, parts: HerderParts, stopped: Stopped) {
         let _: Result<(), _> = ended.await;
         drop(worker);
     });
+}
+
+/// A cluster in memory that nobody else in this process has.
+fn unique_memory() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("memory:standalone-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The converters that connectors get unless they name others. Java makes them when it starts as well.

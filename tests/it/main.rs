@@ -12,6 +12,7 @@ mod plugins;
 mod rest;
 mod scenarios;
 mod secure;
+mod standalone;
 mod storage;
 mod supervision;
 mod support;

@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use connect_node::backend::partitioner::{murmur2, partition_for_key};
+use connect_node::config::connector_file::{ConnectorFile, InitialState};
 use connect_node::config::properties;
 use serde_json::Value as Json;
 
@@ -28,6 +29,7 @@ fn runner(file: &str) -> Option<Runner> {
         "validate/ConfigDef.parseType.json" => Some(validation::check_types),
         _ if file.starts_with("validate/") => Some(validation::check),
         "propertiesfile.jsonl" => Some(check_properties),
+        "standalone-connector-files.jsonl" => Some(check_connector_file),
         _ => None,
     }
 }
@@ -57,6 +59,24 @@ fn check_properties(vector: &Json) -> Result<(), String> {
     let good = match &result {
         Ok(props) => serde_json::to_value(props).is_ok_and(|props| props == vector["expect"]["properties"]),
         Err(_) => vector["expect"]["error"].is_string(),
+    };
+    if good { Ok(()) } else { Err(format!("gave {result:?}")) }
+}
+
+/// A connector on the command line of a standalone worker.
+fn check_connector_file(vector: &Json) -> Result<(), String> {
+    let result = ConnectorFile::parse(vector["text"].as_str().unwrap_or_default().as_bytes());
+    let expect = &vector["expect"];
+    let good = match &result {
+        Ok(ConnectorFile { name, config, initial_state }) => {
+            let initial_state = initial_state.map(|state| match state {
+                InitialState::Running => "RUNNING",
+                InitialState::Paused => "PAUSED",
+                InitialState::Stopped => "STOPPED",
+            });
+            *expect == serde_json::json!({"name": name, "config": config, "initial_state": initial_state})
+        }
+        Err(_) => expect["error"].is_string(),
     };
     if good { Ok(()) } else { Err(format!("gave {result:?}")) }
 }

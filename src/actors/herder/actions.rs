@@ -100,7 +100,7 @@ impl Herder {
     }
 
     fn ask_java_group(&mut self, context: &mut Context<Self>) {
-        let (admin, group) = (self.deps.backend.admin(), self.deps.config.group_id.clone());
+        let (admin, group) = (self.deps.internal.admin(), self.deps.config.group_id.clone());
         let request = async move { admin.describe_group(&group).await };
         context.spawn(request.into_actor(self).map(|group, herder, context| match group {
             Ok(group) => {

@@ -58,7 +58,7 @@ impl Herder {
     /// Opens the logs, again and again until the brokers answer. What will not get better by waiting ends the process.
     pub(super) fn open_logs(&mut self, context: &mut Context<Self>) {
         let deps = self.deps.clone();
-        let open = async move { open_stores(&deps.backend, &deps.config).await };
+        let open = async move { open_stores(&deps).await };
         context.spawn(open.into_actor(self).map(|opened, herder, context| match opened {
             Ok(stores) => herder.opened(stores, context),
             Err(OpenError::Unusable(reason)) => herder.stop_process(Stop::Failed(reason), context),
@@ -74,7 +74,7 @@ impl Herder {
     }
 
     fn opened(&mut self, stores: Stores, context: &mut Context<Self>) {
-        let Stores { config, status, offsets, cluster_id } = stores;
+        let Stores { config, status, offsets, offset_topic, cluster_id } = stores;
         self.cluster_id = Some(cluster_id);
         self.starting = "the worker is starting: it has read the internal topics and joins the cluster".into();
         let writer = self.start_status_actor(status.clone(), context);
@@ -83,10 +83,16 @@ impl Herder {
         let (statuses, status_positions, updates) = status.subscribe();
         context.add_stream(stream_of(updates));
         let lost = {
-            let (config, status, offsets) = (config.clone(), status.clone(), offsets.clone());
+            let (config, status) = (config.clone(), status.clone());
+            let offsets_lost = async move {
+                match &offset_topic {
+                    Some(topic) => topic.log().lost().await,
+                    None => std::future::pending().await,
+                }
+            };
             async move {
                 tokio::select! {
-                    error = offsets.log().lost() => error,
+                    error = offsets_lost => error,
                     error = config.log().lost() => error,
                     error = status.log().lost() => error,
                 }

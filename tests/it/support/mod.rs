@@ -2,7 +2,7 @@
 
 pub mod broker;
 pub mod faulty;
-mod kafka_lib;
+pub mod kafka_lib;
 pub mod node;
 pub mod process;
 

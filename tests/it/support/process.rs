@@ -54,6 +54,36 @@ impl Worker {
         Worker { program: [worker.program.clone(), vec![properties]].concat(), ..worker }
     }
 
+    /// The daemon in standalone mode, with an offset file of its own and no connectors; see [`Worker::with_connector`].
+    pub fn standalone(bootstrap: &str, settings: &[(&str, &str)]) -> Worker {
+        let mut worker = Worker::new(bootstrap, settings);
+        worker.program[1] = "standalone".to_owned();
+        let mut text = fs::read_to_string(worker.properties()).unwrap();
+        text.push_str(&format!("offset.storage.file.filename={}\n", worker.offset_file().display()));
+        fs::write(worker.properties(), text).unwrap();
+        worker
+    }
+
+    /// Where a standalone worker keeps its offsets.
+    pub fn offset_file(&self) -> PathBuf {
+        self.directory.path().join("connect.offsets")
+    }
+
+    /// A connector on the command line: the name of the file below the directory of this worker, and its content.
+    pub fn with_connector(&mut self, file: &str, content: &str) {
+        let path = self.directory.path().join(file);
+        fs::write(&path, content).unwrap();
+        self.program.push(path.display().to_string());
+    }
+
+    /// Another program from the next start on, with the same file of settings and what follows it.
+    pub fn become_program(&mut self, program: &[&str]) {
+        let properties = self.properties().display().to_string();
+        let arguments = self.program.iter().position(|argument| *argument == properties).expect("it has settings");
+        let program = program.iter().map(|word| (*word).to_owned());
+        self.program = program.chain(self.program.split_off(arguments)).collect();
+    }
+
     /// This test binary, running `test`, which has to start a worker with the settings that [`PROPERTIES_VARIABLE`] names.
     pub fn of_this_binary(bootstrap: &str, settings: &[(&str, &str)], test: &str) -> Worker {
         let binary = std::env::current_exe().unwrap().display().to_string();
