@@ -1,8 +1,7 @@
-//! The daemon: reads arguments and settings, starts a worker, waits for a signal.
+//! The daemon: reads arguments and settings, starts a worker, runs it until a signal.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -10,13 +9,9 @@ use connect_node::config::WorkerConfig;
 use connect_node::node::Node;
 use connect_node::plugins::Registry;
 use connect_node::{logging, quickstart};
-use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// How often the daemon looks whether the worker has ended by itself.
-const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Kafka Connect without a JVM and without group coordination.
 #[derive(Parser)]
@@ -56,9 +51,7 @@ fn run(command: Command) -> Result<()> {
                 .with_context(|| format!("the settings in {} cannot be used", worker_properties.display()))?;
             let node = Node::start(config, Registry::built_in())?;
             tracing::info!(url = node.url(), "REST API is listening");
-            until_signal_or_end(&node)?;
-            node.shut_down();
-            node.wait()
+            node.run_until_signal()
         }
         Command::Quickstart(arguments) => {
             // Its own lines are the interesting ones.
@@ -66,22 +59,4 @@ fn run(command: Command) -> Result<()> {
             quickstart::run(arguments)
         }
     }
-}
-
-/// Waits for SIGTERM, SIGINT or the end of the worker.
-fn until_signal_or_end(node: &Node) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-                _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-                _ = tokio::time::sleep(WATCH_INTERVAL) => {
-                    if node.is_running() { continue }
-                }
-            }
-            return Ok(());
-        }
-    })
 }

@@ -19,9 +19,11 @@ use crate::pipeline::Phase;
 pub struct Worker {
     deps: Arc<Deps>,
     herder_parts: HerderParts,
-    herder: Option<Addr<Herder>>,
+    pub(super) herder: Option<Addr<Herder>>,
+    /// How many herders there were, with the present one.
+    herders: u64,
     units: HashMap<RunId, Unit>,
-    herder_restarts: Restarts,
+    pub(super) herder_restarts: Restarts,
 }
 
 struct Unit {
@@ -38,8 +40,8 @@ struct Committer {
 }
 
 /// Restarts in a row.
-struct Restarts {
-    count: u32,
+pub(super) struct Restarts {
+    pub(super) count: u32,
     last_start: Instant,
 }
 
@@ -63,15 +65,17 @@ impl Restarts {
 impl Worker {
     /// A worker that runs nothing; starts its herder when it starts.
     pub fn new(deps: Arc<Deps>, herder_parts: HerderParts) -> Self {
-        Worker { deps, herder_parts, herder: None, units: HashMap::new(), herder_restarts: Restarts::new() }
+        Worker { deps, herder_parts, herder: None, herders: 0, units: HashMap::new(), herder_restarts: Restarts::new() }
     }
 
     fn start_herder(&mut self, context: &mut Context<Self>) {
         let worker = context.address();
         let ends = worker.clone();
+        self.herders += 1;
+        let number = self.herders;
         let (parts, deps) = (self.herder_parts.clone(), self.deps.clone());
         self.herder = Some(supervision::start_watched(
-            move |_| Herder::new(parts, deps, worker),
+            move |_| Herder::new(number, parts, deps, worker),
             move |panic| ends.do_send(ChildEnded { child: Child::Herder, panic }),
         ));
     }
@@ -114,8 +118,10 @@ impl Worker {
         for unit in self.units.values() {
             unit.actor.do_send(SteerActor(Steer::Stop { deadline, hard: true }));
         }
-        let wait = self.herder_restarts.next_backoff();
-        context.run_later(wait, Worker::start_herder);
+        let (wait, shutdown) = (self.herder_restarts.next_backoff(), self.herder_parts.shutdown.clone());
+        // A process that is to end does not wait out a back-off: the next herder ends it.
+        let wait = async move { tokio::time::timeout(wait, shutdown.asked()).await };
+        context.spawn(wait.into_actor(self).map(|_, worker, context| worker.start_herder(context)));
     }
 }
 

@@ -8,4 +8,5 @@ mod broker;
 mod oracle;
 mod pruning;
 mod refusals;
+mod signals;
 mod transfer;

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::stores::{OpenError, Stores, open_stores};
 use super::*;
+use crate::actors::shutdown::Shutdown;
 
 /// Who this worker is.
 #[derive(Debug, Clone)]
@@ -50,6 +51,8 @@ pub struct HerderParts {
     pub identity: Identity,
     /// Requests of REST. They wait while a herder is built again.
     pub requests: Arc<tokio::sync::Mutex<mpsc::Receiver<HerderRequest>>>,
+    /// Whether the process is to end. Looked at by every herder, so none can lose it.
+    pub shutdown: Shutdown,
     /// How the worker ended.
     pub stopped: Stopped,
 }

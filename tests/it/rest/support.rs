@@ -206,7 +206,6 @@ pub async fn fake_herder(mut queue: mpsc::Receiver<HerderRequest>, seen: Arc<Mut
             HerderRequest::Identity(reply) => {
                 drop(reply.send(Ok(WorkerIdentity { worker_id: "w:1".into(), nonce: "7".into() })));
             }
-            HerderRequest::Shutdown => note("shut down".into()),
         }
     }
 }

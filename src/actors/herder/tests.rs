@@ -1,0 +1,207 @@
+//! Herders that crash, and what happens between two of them. A whole worker in memory, without REST, whose actors can be reached.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use connect_api::Props;
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::*;
+use crate::actors::handle::HerderHandle;
+use crate::actors::pump::{Pumps, pump_runtime};
+use crate::actors::shutdown::Shutdown;
+use crate::backend::{self, ClientSettings, memory};
+use crate::config::WorkerConfig;
+use crate::metrics::Metrics;
+use crate::plugins::Registry;
+
+/// Long enough for a busy machine; a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+type Work<A> = Box<dyn FnOnce(&mut A, &mut Context<A>) + Send>;
+
+/// Runs in an actor, in between its messages.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Do<A: Actor<Context = Context<A>>>(Work<A>);
+
+macro_rules! can_be_reached {
+    ($($actor:ty),*) => {$(
+        impl Handler<Do<$actor>> for $actor {
+            type Result = ();
+            fn handle(&mut self, Do(what): Do<$actor>, context: &mut Context<Self>) {
+                what(self, context);
+            }
+        }
+    )*};
+}
+
+can_be_reached!(Herder, Worker, StatusActor);
+
+/// Runs something in an actor and returns what it gave; `None` where the actor is gone or crashed by it.
+async fn within<A, T>(actor: &Addr<A>, what: impl FnOnce(&mut A, &mut Context<A>) -> T + Send + 'static) -> Option<T>
+where
+    A: Actor<Context = Context<A>> + Handler<Do<A>>,
+    T: Send + 'static,
+{
+    let (answers, answer) = oneshot::channel();
+    actor.do_send(Do(Box::new(move |actor, context| drop(answers.send(what(actor, context))))));
+    timeout(PATIENCE, answer).await.expect("an actor answers in time").ok()
+}
+
+struct Rig {
+    worker: Addr<Worker>,
+    handle: HerderHandle,
+    shutdown: Shutdown,
+    stopped: Stopped,
+    ended: oneshot::Receiver<()>,
+    cluster: String,
+}
+
+fn config(cluster: &str) -> WorkerConfig {
+    let settings = [
+        ("bootstrap.servers", format!("memory:{cluster}").as_str()),
+        ("group.id", "g"),
+        ("config.storage.topic", "configs"),
+        ("offset.storage.topic", "offsets"),
+        ("status.storage.topic", "statuses"),
+        ("config.storage.replication.factor", "1"),
+        ("offset.storage.replication.factor", "1"),
+        ("status.storage.replication.factor", "1"),
+        ("status.storage.partitions", "2"),
+        ("offset.storage.partitions", "2"),
+        ("key.converter", "org.apache.kafka.connect.storage.StringConverter"),
+        ("value.converter", "org.apache.kafka.connect.storage.StringConverter"),
+        ("task.shutdown.graceful.timeout.ms", "2000"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    WorkerConfig::from_props(Props::from(settings)).unwrap()
+}
+
+/// A worker for the time of a test; it is ended when the test has not.
+fn in_a_worker(test: impl AsyncFnOnce(&mut Rig)) {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    supervision::install_panic_hook();
+    let cluster = format!("herder-tests-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let pumps = pump_runtime().unwrap();
+    let config = config(&cluster);
+    let deps = Arc::new(Deps {
+        backend: backend::open(&config.bootstrap_servers, &ClientSettings::new()).unwrap(),
+        config,
+        registry: Registry::built_in(),
+        metrics: Metrics::new(),
+        pumps: Pumps::new(pumps.handle().clone()),
+    });
+    actix::System::new().block_on(async move {
+        let (handle, requests) = HerderHandle::channel();
+        let (shutdown, stopped) = (Shutdown::default(), Stopped::default());
+        let parts = HerderParts {
+            identity: Identity { worker_id: "w:1".into(), rest_url: "http://w:1/".into() },
+            requests: Arc::new(tokio::sync::Mutex::new(requests)),
+            shutdown: shutdown.clone(),
+            stopped: stopped.clone(),
+        };
+        let (ends, ended) = oneshot::channel();
+        let worker = supervision::start_watched(|_| Worker::new(deps, parts), move |_| drop(ends));
+        let mut rig = Rig { worker, handle, shutdown, stopped, ended, cluster };
+        test(&mut rig).await;
+        rig.shutdown.ask();
+        rig.end().await;
+    });
+    pumps.shutdown_background();
+}
+
+impl Rig {
+    /// The herder of this moment.
+    async fn herder(&self) -> Addr<Herder> {
+        let look = async || within(&self.worker, |worker, _| worker.herder.clone()).await.flatten();
+        let looking = async {
+            loop {
+                if let Some(herder) = look().await {
+                    return herder;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, looking).await.expect("there is a herder")
+    }
+
+    /// Waits until something holds in the herder of then.
+    async fn until(&self, what: &str, condition: impl Fn(&mut Herder) -> bool + Copy + Send + 'static) {
+        let looking = async {
+            while within(&self.herder().await, move |herder, _| condition(herder)).await != Some(true) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("never happened: {what}"));
+    }
+
+    async fn joined(&self) {
+        self.until("the worker is leased", |herder| herder.plane.is_leased(lease::now())).await;
+    }
+
+    async fn crash_herder(&self) {
+        let crashed = within(&self.herder().await, |_, _| panic!("a crash on purpose")).await;
+        assert_eq!(crashed, None::<()>);
+    }
+
+    /// Waits for the end and says how it came.
+    async fn end(&mut self) -> Option<Stop> {
+        if !self.ended.is_terminated() {
+            let _: Result<(), _> = timeout(PATIENCE, &mut self.ended).await.expect("the worker ends in time");
+        }
+        self.stopped.get()
+    }
+}
+
+#[test]
+fn a_shutdown_needs_no_room_in_the_queue() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        let handle = rig.handle.clone();
+        let mut asks: Vec<_> = (0..2000).map(|_| Box::pin(handle.ask(HerderRequest::Connectors))).collect();
+        let full = asks.iter_mut().filter_map(|ask| ask.now_or_never());
+        assert!(full.filter(|answer| *answer == Err(HerderError::Busy)).count() > 500);
+        rig.shutdown.ask();
+        assert_eq!(rig.end().await, Some(Stop::Asked));
+    });
+}
+
+#[test]
+fn a_herder_that_crashes_while_it_leaves_does_not_lose_the_shutdown() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        let herder = rig.herder().await;
+        rig.shutdown.ask();
+        within(&herder, |herder, _| assert!(herder.parts.shutdown.asked_at().is_some())).await;
+        herder.do_send(Do(Box::new(|_, _| panic!("a crash on purpose"))));
+        let Some(Stop::Failed(reason)) = rig.end().await else { panic!("{:?}", rig.stopped.get()) };
+        assert!(reason.contains("crashed") && reason.contains("does no harm"), "{reason}");
+    });
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_the_next_herder() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        // The next herder is due in half a minute, which is longer than this test waits.
+        within(&rig.worker, |worker, _| worker.herder_restarts.count = 16).await;
+        rig.crash_herder().await;
+        rig.shutdown.ask();
+        assert!(matches!(rig.end().await, Some(Stop::Failed(_))));
+    });
+}
+
+#[test]
+fn a_crashed_herder_is_built_anew_and_joins_anew() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        rig.crash_herder().await;
+        rig.until("the next herder is leased", |herder| herder.number == 2 && herder.plane.is_leased(lease::now()))
+            .await;
+        rig.shutdown.ask();
+        assert_eq!(rig.end().await, Some(Stop::Asked));
+        memory::forget(&rig.cluster);
+    });
+}
