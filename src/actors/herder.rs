@@ -24,7 +24,7 @@ use super::handle::{HerderError, HerderRequest, Reply};
 use super::lease::{self, Lease};
 use super::shutdown::LEFT_BEHIND;
 use super::status::{StatusActor, StatusAnswer};
-use super::supervision::{self, backoff};
+use super::supervision::{self, Restarts, backoff};
 use super::worker::Worker;
 use crate::cluster::{ControlPlane, Event, Millis, Settings, Token};
 use crate::storage::ClusterState;
@@ -76,6 +76,7 @@ pub struct Herder {
     /// The oldest of them, as the control plane knows it.
     oldest_append: Option<Millis>,
     /// Registers that the status actor is to write, and units that it is to seal.
+    status_restarts: Restarts,
     registers_under_way: BTreeSet<Token>,
     seals: Vec<(UnitId, u64)>,
     /// Whether the last request for the ends of the internal topics failed.
@@ -120,6 +121,7 @@ impl Herder {
             appends: BTreeMap::new(),
             next_append: 0,
             oldest_append: None,
+            status_restarts: Restarts::new(),
             registers_under_way: BTreeSet::new(),
             seals: Vec::new(),
             ends_unknown: false,

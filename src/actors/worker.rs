@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use actix::prelude::*;
 
@@ -11,7 +10,7 @@ use super::deps::Deps;
 use super::herder::{Herder, HerderParts};
 use super::messages::{Child, ChildEnded, RunId, StartCommitter, StartUnit, Steer, SteerUnit, UnitEvent, UnitReport};
 use super::offset_committer::{CommitTarget, OffsetCommitter, StopCommitter};
-use super::supervision::{self, BACKOFF_RESET};
+use super::supervision::{self, Restarts};
 use super::unit::{SteerActor, UnitActor};
 use crate::pipeline::Phase;
 
@@ -37,29 +36,6 @@ struct Committer {
     actor: Addr<OffsetCommitter>,
     target: CommitTarget,
     restarts: Restarts,
-}
-
-/// Restarts in a row.
-pub(super) struct Restarts {
-    pub(super) count: u32,
-    last_start: Instant,
-}
-
-impl Restarts {
-    fn new() -> Self {
-        Restarts { count: 0, last_start: Instant::now() }
-    }
-
-    /// How long to wait before the next start.
-    fn next_backoff(&mut self) -> std::time::Duration {
-        if self.last_start.elapsed() >= BACKOFF_RESET {
-            self.count = 0;
-        }
-        let wait = supervision::backoff(self.count);
-        self.count += 1;
-        self.last_start = Instant::now();
-        wait
-    }
 }
 
 impl Worker {

@@ -11,10 +11,13 @@ use super::*;
 use crate::actors::handle::HerderHandle;
 use crate::actors::pump::{Pumps, pump_runtime};
 use crate::actors::shutdown::Shutdown;
-use crate::backend::{self, ClientSettings, memory};
+use crate::actors::status::{Purpose, WriteStatus};
+use crate::backend::{self, BackendError, ClientSettings, memory};
+use crate::cluster::{NO_SET, RegisterFields};
 use crate::config::WorkerConfig;
 use crate::metrics::Metrics;
 use crate::plugins::Registry;
+use crate::storage::status_records::UnitState;
 
 /// Long enough for a busy machine; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -48,6 +51,16 @@ where
     let (answers, answer) = oneshot::channel();
     actor.do_send(Do(Box::new(move |actor, context| drop(answers.send(what(actor, context))))));
     timeout(PATIENCE, answer).await.expect("an actor answers in time").ok()
+}
+
+/// Waits for what only looking can tell.
+async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let looking = async {
+        while !condition().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("never happened: {what}"));
 }
 
 struct Rig {
@@ -116,25 +129,19 @@ impl Rig {
     /// The herder of this moment.
     async fn herder(&self) -> Addr<Herder> {
         let look = async || within(&self.worker, |worker, _| worker.herder.clone()).await.flatten();
-        let looking = async {
-            loop {
-                if let Some(herder) = look().await {
-                    return herder;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(PATIENCE, looking).await.expect("there is a herder")
+        let mut found = None;
+        eventually("there is a herder", async || {
+            found = look().await;
+            found.is_some()
+        })
+        .await;
+        found.expect("it was waited for")
     }
 
     /// Waits until something holds in the herder of then.
     async fn until(&self, what: &str, condition: impl Fn(&mut Herder) -> bool + Copy + Send + 'static) {
-        let looking = async {
-            while within(&self.herder().await, move |herder, _| condition(herder)).await != Some(true) {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("never happened: {what}"));
+        let holds = async || within(&self.herder().await, move |herder, _| condition(herder)).await == Some(true);
+        eventually(what, holds).await;
     }
 
     async fn joined(&self) {
@@ -203,5 +210,91 @@ fn a_crashed_herder_is_built_anew_and_joins_anew() {
         rig.shutdown.ask();
         assert_eq!(rig.end().await, Some(Stop::Asked));
         memory::forget(&rig.cluster);
+    });
+}
+
+impl Rig {
+    /// The status actor of this moment.
+    async fn status_actor(&self) -> Addr<StatusActor> {
+        let writer =
+            |herder: &mut Herder, _: &mut Context<Herder>| herder.logs.as_ref().map(|logs| logs.writer.clone());
+        within(&self.herder().await, writer).await.flatten().expect("the logs are open")
+    }
+
+    async fn crash_status_actor(&self) {
+        let crashed = within(&self.status_actor().await, |_, _| panic!("a crash on purpose")).await;
+        assert_eq!(crashed, None::<()>);
+    }
+
+    /// Creates a source that has nothing to read.
+    async fn create(&self, name: &str) {
+        let settings = [
+            ("name", name),
+            ("connector.class", "FileStreamSource"),
+            ("topic", "t"),
+            ("file", "/nothing/to/read/for/a/test"),
+        ];
+        let config = settings.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect();
+        let name = name.to_owned();
+        let made = self.handle.ask(|reply| HerderRequest::Create { name, config, initial_state: None, reply }).await;
+        made.unwrap();
+    }
+
+    /// Waits until the herder runs a unit under a claim and has said so in the log.
+    async fn running(&self, unit: &'static str) {
+        let state =
+            move |herder: &mut Herder| herder.statuses.unit(&units::parse(unit)).map(|status| status.shown.state);
+        self.until("the unit runs", move |herder| state(herder) == Some(UnitState::Running)).await;
+    }
+}
+
+#[test]
+fn a_crashed_status_actor_is_built_again_and_what_it_should_have_written_is_written() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        rig.crash_status_actor().await;
+        rig.create("a").await;
+        rig.running("status-connector-a").await;
+        rig.running("status-task-a-0").await;
+        assert_eq!(within(&rig.herder().await, |herder, _| herder.number).await, Some(1));
+    });
+}
+
+#[test]
+fn a_status_actor_that_crashes_again_and_again_ends_the_process() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        within(&rig.herder().await, |herder, _| herder.status_restarts.count = supervision::STATUS_ACTOR_RESTARTS)
+            .await;
+        rig.crash_status_actor().await;
+        let Some(Stop::Failed(reason)) = rig.end().await else { panic!("{:?}", rig.stopped.get()) };
+        assert!(reason.contains("a crash on purpose"), "{reason}");
+    });
+}
+
+/// What the status actor of a crashed herder has in its hands belongs to claims that are over.
+#[test]
+fn a_status_actor_without_its_herder_writes_nothing_more() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        let orphan = rig.status_actor().await;
+        let unit = || units::parse("status-connector-orphan");
+        let record = within(&rig.herder().await, move |herder, _| {
+            let incarnation = herder.plane.incarnation().expect("it has joined");
+            let fields = RegisterFields { incarnation, claim: 77, held: true, at: 0, set: NO_SET };
+            herder.status_record(UnitState::Running, None, &unit(), fields)
+        })
+        .await;
+        let faults = memory::faults(&rig.cluster);
+        faults.refuse_appends(1, BackendError::Retriable("on purpose".into()));
+        let write = WriteStatus { unit: unit(), record, purpose: Purpose::State };
+        orphan.send(write).await.unwrap();
+        let failed = async || within(&orphan, move |actor, _| actor.has_failed(&unit())).await == Some(true);
+        eventually("the write fails", failed).await;
+        rig.crash_herder().await;
+        eventually("the orphan ends", async || !orphan.connected()).await;
+        rig.until("the next herder is leased", |herder| herder.number == 2 && herder.plane.is_leased(lease::now()))
+            .await;
+        rig.until("nothing was written", move |herder| herder.statuses.unit(&unit()).is_none()).await;
     });
 }
