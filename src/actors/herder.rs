@@ -12,7 +12,7 @@ mod stores;
 mod tests;
 mod units;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ pub struct Herder {
     /// Registers that the status actor is to write, and units that it is to seal.
     status_restarts: Restarts,
     registers_under_way: BTreeSet<Token>,
-    seals: Vec<(UnitId, u64)>,
+    seals: HashSet<(UnitId, u64)>,
     /// Whether the last request for the ends of the internal topics failed.
     ends_unknown: bool,
     cluster_id: Option<String>,
@@ -123,7 +123,7 @@ impl Herder {
             oldest_append: None,
             status_restarts: Restarts::new(),
             registers_under_way: BTreeSet::new(),
-            seals: Vec::new(),
+            seals: HashSet::new(),
             ends_unknown: false,
             cluster_id: None,
         }
@@ -235,6 +235,8 @@ impl Actor for Herder {
         let shutdown = self.parts.shutdown.clone();
         let asked = async move { shutdown.asked().await };
         context.spawn(asked.into_actor(self).map(|(), herder, context| herder.shut_down(context)));
+        // An older herder may have left it raised.
+        self.show_suspended();
         self.open_logs(context);
     }
 }

@@ -69,7 +69,7 @@ impl Worker {
     }
 
     fn tell_herder(&self, report: UnitReport) {
-        // A herder that is being rebuilt has forgotten the unit, and its successor stops what it does not know.
+        // Without a herder all units have been told to stop hard, and the next one does not know their runs.
         if let Some(herder) = &self.herder {
             herder.do_send(report);
         }

@@ -200,20 +200,22 @@ impl ConfigStore {
     }
 
     /// Writes the tombstone of a member in place of that member, if both are still in the life that is named. `reason` is for operators and
-    /// goes into a header.
+    /// goes into a header. Who is about to join names no life of its own.
     pub async fn evict(
         &self,
-        evictor: (&str, Incarnation),
+        evictor: (&str, impl Into<Option<Incarnation>>),
         victim: (&str, Incarnation),
         reason: &str,
     ) -> Result<(), CompareError<NotEvicted>> {
+        let evictor = (evictor.0, evictor.1.into());
         let mut tombstone = plan::member_gone(victim.0).encode(self.log.topic());
         tombstone.headers = plan::eviction_headers(evictor.0, reason);
-        let [evictor, victim] = [evictor, victim].map(|(id, life)| (id.to_owned(), life));
+        let evictor = evictor.1.map(|life| (evictor.0.to_owned(), life));
+        let victim = (victim.0.to_owned(), victim.1);
         let check = move |state: &ClusterState| {
             let lives =
                 |(id, life): &(String, Incarnation)| state.member(id).is_some_and(|entry| entry.incarnation() == *life);
-            match (lives(&evictor), lives(&victim)) {
+            match (evictor.as_ref().is_none_or(lives), lives(&victim)) {
                 (false, _) => Err(NotEvicted::EvictorGone),
                 (_, false) => Err(NotEvicted::VictimGone),
                 _ => Ok(vec![tombstone.clone()]),

@@ -148,16 +148,13 @@ impl Herder {
         context: &mut Context<Self>,
     ) {
         let Some(logs) = self.logs.clone() else { return };
+        let (own, life) = (self.parts.identity.worker_id.clone(), self.plane.incarnation());
         let write = async move {
-            let check = move |state: &ClusterState| match state.member(&worker.0) {
-                Some(member) if member.incarnation() == incarnation => Ok(vec![plan::member_gone(&worker.0)]),
-                _ => Err("the member has changed meanwhile"),
-            };
-            logs.config.put(check).await
+            logs.config.evict((&own, life), (&worker.0, incarnation), "it does not answer at its REST address").await
         };
         context.spawn(write.into_actor(self).map(move |result, herder, context| {
             let event = match result {
-                Ok(_) => Event::Appended { token },
+                Ok(()) => Event::Appended { token },
                 Err(error) => Event::AppendFailed { token, retriable: true, error: error.to_string() },
             };
             herder.step(event, context);

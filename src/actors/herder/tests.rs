@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use connect_api::Props;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::*;
 use crate::actors::handle::HerderHandle;
+use crate::actors::messages::RunId;
 use crate::actors::pump::{Pumps, pump_runtime};
 use crate::actors::shutdown::Shutdown;
 use crate::actors::status::{Purpose, WriteStatus};
@@ -17,6 +18,7 @@ use crate::cluster::{NO_SET, RegisterFields};
 use crate::config::WorkerConfig;
 use crate::metrics::Metrics;
 use crate::plugins::Registry;
+use crate::storage::config_records::{Commit, ConfigRecord, TargetState};
 use crate::storage::status_records::UnitState;
 
 /// Long enough for a busy machine; a test that waits so long has failed.
@@ -70,6 +72,7 @@ struct Rig {
     stopped: Stopped,
     ended: oneshot::Receiver<()>,
     cluster: String,
+    metrics: Metrics,
 }
 
 fn config(cluster: &str) -> WorkerConfig {
@@ -106,6 +109,7 @@ fn in_a_worker(test: impl AsyncFnOnce(&mut Rig)) {
         metrics: Metrics::new(),
         pumps: Pumps::new(pumps.handle().clone()),
     });
+    let metrics = deps.metrics.clone();
     actix::System::new().block_on(async move {
         let (handle, requests) = HerderHandle::channel();
         let (shutdown, stopped) = (Shutdown::default(), Stopped::default());
@@ -117,7 +121,7 @@ fn in_a_worker(test: impl AsyncFnOnce(&mut Rig)) {
         };
         let (ends, ended) = oneshot::channel();
         let worker = supervision::start_watched(|_| Worker::new(deps, parts), move |_| drop(ends));
-        let mut rig = Rig { worker, handle, shutdown, stopped, ended, cluster };
+        let mut rig = Rig { worker, handle, shutdown, stopped, ended, cluster, metrics };
         test(&mut rig).await;
         rig.shutdown.ask();
         rig.end().await;
@@ -296,5 +300,106 @@ fn a_status_actor_without_its_herder_writes_nothing_more() {
         rig.until("the next herder is leased", |herder| herder.number == 2 && herder.plane.is_leased(lease::now()))
             .await;
         rig.until("nothing was written", move |herder| herder.statuses.unit(&unit()).is_none()).await;
+    });
+}
+
+impl Rig {
+    /// What runs for the herder of this moment.
+    async fn run_of(&self, unit: &'static str) -> RunId {
+        let run = move |herder: &mut Herder, _: &mut Context<Herder>| herder.running[&units::parse(unit)].run.clone();
+        within(&self.herder().await, run).await.expect("the herder is there")
+    }
+
+    /// Writes to the config topic past the herder.
+    async fn append(&self, record: ConfigRecord) {
+        let store = |herder: &mut Herder, _: &mut Context<Herder>| herder.logs.as_ref().map(|logs| logs.config.clone());
+        let store = within(&self.herder().await, store).await.flatten().expect("the logs are open");
+        store.append(&record, PATIENCE).await.unwrap();
+    }
+}
+
+const TASK: &str = "status-task-a-0";
+
+#[test]
+fn a_run_of_one_herder_is_never_taken_for_one_of_the_next() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        rig.create("a").await;
+        rig.running(TASK).await;
+        let before = rig.run_of(TASK).await;
+        rig.crash_herder().await;
+        rig.until("the next herder runs it", |herder| {
+            herder.number == 2 && herder.running.contains_key(&units::parse(TASK))
+        })
+        .await;
+        assert_ne!(rig.run_of(TASK).await, before);
+    });
+}
+
+#[test]
+fn nothing_is_suspended_when_what_was_suspended_has_ended() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        rig.create("a").await;
+        rig.running(TASK).await;
+        let suspended = || rig.metrics.worker().suspended.load(Ordering::Relaxed);
+        let claim = rig.run_of(TASK).await.claim;
+        within(&rig.herder().await, move |herder, _| herder.suspend_unit(&units::parse(TASK), claim, true)).await;
+        assert!(suspended());
+        within(&rig.herder().await, move |herder, context| herder.sealed(units::parse(TASK), claim, context)).await;
+        assert!(!suspended());
+    });
+}
+
+#[test]
+fn no_state_is_written_behind_a_seal() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        rig.create("a").await;
+        rig.running(TASK).await;
+        let claim = rig.run_of(TASK).await.claim;
+        let herder = rig.herder().await;
+        let sent = within(&herder, move |herder, context| {
+            let (sender, mut sent) = actix::dev::channel::channel(16);
+            let logs = herder.logs.as_mut().expect("the logs are open");
+            let writer = std::mem::replace(&mut logs.writer, Addr::new(sender));
+            herder.publish(&units::parse(TASK));
+            herder.seal(units::parse(TASK), claim, context);
+            herder.publish(&units::parse(TASK));
+            let count = std::iter::from_fn(|| sent.next().now_or_never().flatten()).count();
+            herder.logs.as_mut().expect("the logs are open").writer = writer;
+            herder.sealed(units::parse(TASK), claim, context);
+            count
+        });
+        assert_eq!(sent.await, Some(2), "a state and a seal");
+    });
+}
+
+/// A pause that was asked for while the connector was deleted comes behind the records of the deletion.
+#[test]
+fn a_connector_is_born_running_whatever_was_wanted_of_its_name_before() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        rig.append(ConfigRecord::TargetState("a".into(), Some(TargetState::Paused))).await;
+        rig.create("a").await;
+        rig.running("status-connector-a").await;
+        rig.running(TASK).await;
+    });
+}
+
+/// A Java leader without exactly-once can leave a commit whose task records are not there.
+#[test]
+fn tasks_that_a_commit_has_lost_are_said_again_by_their_connector() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        rig.create("a").await;
+        rig.running(TASK).await;
+        rig.append(ConfigRecord::Commit("a".into(), Commit { tasks: 1, config: None })).await;
+        rig.until("the set is whole again", |herder| {
+            let set = herder.state.task_set("a");
+            set.is_some_and(|set| !set.inconsistent && set.configs.len() == 1)
+        })
+        .await;
+        rig.running(TASK).await;
     });
 }
