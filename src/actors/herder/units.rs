@@ -39,7 +39,7 @@ pub(super) struct Running {
     /// Who waits for the outcome of a restart.
     waiting: Vec<Reply<()>>,
     /// How this start came out: that it ran, or why not.
-    outcome: Option<HerderResult<()>>,
+    pub(super) outcome: Option<HerderResult<()>>,
     suspended: bool,
     /// How often a connector has said its task configurations: only the last ones are written.
     pub(super) task_configs: u64,

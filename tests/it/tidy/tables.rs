@@ -93,5 +93,6 @@ pub const IGNORED: &[(&str, usize, &str)] = &[
         1,
         "takes a minute; run after a change of a rule, the same check with fewer seeds always runs",
     ),
+    ("src/actors/herder/tests.rs", 1, "a measurement, which asserts nothing; run when a start became slow"),
     ("tests/it/scenarios.rs", 1, "needs a running worker that the caller names, for example Kafka's own"),
 ];
