@@ -1,8 +1,7 @@
-//! The daemon: reads arguments and settings, starts a worker, waits for a signal.
+//! The daemon: reads arguments and settings, starts a worker, runs it until a signal.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -10,13 +9,9 @@ use connect_node::config::{WorkerConfig, environment};
 use connect_node::node::Node;
 use connect_node::plugins::Registry;
 use connect_node::{logging, quickstart, standalone};
-use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// How often the daemon looks whether the worker has ended by itself.
-const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Kafka Connect without a JVM and without group coordination.
 #[derive(Parser)]
@@ -64,16 +59,12 @@ fn run(command: Command) -> Result<()> {
                 .context("the worker cannot start with these settings")?;
             let node = Node::start(config, Registry::built_in())?;
             tracing::info!(url = node.url(), "REST API is listening");
-            until_signal_or_end(&node)?;
-            node.shut_down();
-            node.wait()
+            node.run_until_signal()
         }
         Command::Standalone { worker_properties, connectors } => {
             logging::init(filter.as_deref())?;
             let (node, connectors) = standalone::start(&worker_properties, &connectors, Registry::built_in())?;
-            until_signal_or_end(&node)?;
-            node.shut_down();
-            node.wait()?;
+            node.run_until_signal()?;
             connectors.outcome()
         }
         Command::Quickstart(arguments) => {
@@ -82,22 +73,4 @@ fn run(command: Command) -> Result<()> {
             quickstart::run(arguments)
         }
     }
-}
-
-/// Waits for SIGTERM, SIGINT or the end of the worker.
-fn until_signal_or_end(node: &Node) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-                _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-                _ = tokio::time::sleep(WATCH_INTERVAL) => {
-                    if node.is_running() { continue }
-                }
-            }
-            return Ok(());
-        }
-    })
 }

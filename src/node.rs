@@ -3,10 +3,13 @@
 //! Threads: one for all actors, two for REST, a few for pumps, and those of plug-ins that block. What blocks in one of these places
 //! never stops another.
 
+mod signals;
+
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use tokio::runtime::{Builder, Runtime};
@@ -14,9 +17,10 @@ use tokio::sync::{Mutex, oneshot};
 
 use crate::actors::clients;
 use crate::actors::deps::Deps;
-use crate::actors::handle::{HerderHandle, HerderRequest};
+use crate::actors::handle::HerderHandle;
 use crate::actors::herder::{HerderParts, Identity, Stop, Stopped};
 use crate::actors::pump::{self, Pumps};
+use crate::actors::shutdown::Shutdown;
 use crate::actors::supervision;
 use crate::actors::worker::Worker;
 use crate::backend;
@@ -33,10 +37,13 @@ const REST_THREADS: usize = 2;
 /// A worker that runs in this process.
 pub struct Node {
     herder: HerderHandle,
+    shutdown: Shutdown,
     stopped: Stopped,
     actors: JoinHandle<()>,
     address: SocketAddr,
     url: String,
+    /// `task.shutdown.graceful.timeout.ms`.
+    graceful: Duration,
     /// Dropped last: REST answers until everything else has ended.
     _rest: Background,
     _pumps: Background,
@@ -92,10 +99,11 @@ impl Node {
         let pumps = pump::pump_runtime()?;
         let rest = Builder::new_multi_thread().worker_threads(REST_THREADS).thread_name("rest").enable_all().build()?;
         let (herder, requests) = HerderHandle::channel();
-        let stopped = Stopped::default();
+        let (shutdown, stopped) = (Shutdown::default(), Stopped::default());
         let parts = HerderParts {
             identity: identity.clone(),
             requests: Arc::new(Mutex::new(requests)),
+            shutdown: shutdown.clone(),
             stopped: stopped.clone(),
         };
         for listener in listeners {
@@ -107,6 +115,7 @@ impl Node {
             };
             rest.spawn(rest::serve(listener, state, std::future::pending()));
         }
+        let graceful = config.task_shutdown_graceful_timeout;
         let pump_threads = Pumps::new(pumps.handle().clone());
         let deps = Arc::new(Deps { config, backend, internal, offset_file, registry, metrics, pumps: pump_threads });
         let ended = stopped.clone();
@@ -114,10 +123,12 @@ impl Node {
         let url = identity.rest_url;
         Ok(Node {
             herder,
+            shutdown,
             stopped,
             actors,
             address,
             url,
+            graceful,
             _rest: Background(Some(rest)),
             _pumps: Background(Some(pumps)),
         })
@@ -125,8 +136,8 @@ impl Node {
 
     /// Asks for an orderly end from another thread.
     pub fn ender(&self) -> impl Fn() + Send + use<> {
-        let herder = self.herder.clone();
-        move || herder.tell(HerderRequest::Shutdown)
+        let shutdown = self.shutdown.clone();
+        move || shutdown.ask()
     }
 
     /// Asks the herder.
@@ -149,9 +160,9 @@ impl Node {
         !self.actors.is_finished()
     }
 
-    /// Asks for an orderly end; [`Node::wait`] tells when it is over.
+    /// Asks for an orderly end, which cannot be lost; [`Node::wait`] tells when it is over.
     pub fn shut_down(&self) {
-        self.herder.tell(HerderRequest::Shutdown);
+        self.shutdown.ask();
     }
 
     /// Waits until the worker has ended. An error says why it ended without being asked to.

@@ -238,8 +238,6 @@ pub enum HerderRequest {
     ServerInfo(Reply<ServerInfo>),
     /// Whether the worker has joined and holds its lease.
     Health(Reply<String>),
-    /// Leave in an orderly way and end.
-    Shutdown,
     /// Who this process is, for other workers that probe it.
     Identity(Reply<WorkerIdentity>),
 }
@@ -260,13 +258,6 @@ impl HerderHandle {
     /// Requests that wait for the herder.
     pub fn queue_length(&self) -> usize {
         self.requests.max_capacity() - self.requests.capacity()
-    }
-
-    /// Sends a request that has no answer. Dropped when the queue is full or the worker has ended.
-    pub fn tell(&self, request: HerderRequest) {
-        if let Err(error) = self.requests.try_send(request) {
-            tracing::warn!(%error, "a request was not taken");
-        }
     }
 
     /// Sends the request that `make` builds and waits for its answer. A herder that crashed with the request in its hands

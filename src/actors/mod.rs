@@ -22,6 +22,7 @@ mod offset_committer;
 mod prepared;
 pub mod probe;
 pub mod pump;
+pub mod shutdown;
 mod status;
 mod task_pump;
 mod unit;

@@ -3,8 +3,8 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 use std::thread;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, block_in_place};
 use tracing::Instrument;
 
 use super::supervision::{self, Caught, Panic};
+use crate::metrics::Metrics;
 use crate::pipeline::{Failure, Phase, PhaseCell};
 
 /// Threads of the pump runtime beyond the number of cores: as many pumps may block without saying so before the runtime
@@ -85,11 +86,54 @@ pub enum CallError {
 struct Elastic<F> {
     pump: F,
     polled: Arc<AtomicUsize>,
+    hold: Arc<Hold>,
+}
+
+/// Whether a pump holds a thread at this moment, and whether it was given up: a thread that one who was given up holds is a zombie, until
+/// its code returns after all.
+#[derive(Default)]
+struct Hold(Mutex<HoldState>);
+
+#[derive(Default)]
+struct HoldState {
+    holds: bool,
+    abandoned: Option<Metrics>,
+}
+
+impl Hold {
+    fn set(&self, change: impl FnOnce(&mut HoldState)) {
+        // Nothing in here can panic half-way.
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_zombie = |state: &HoldState| state.holds && state.abandoned.is_some();
+        let before = is_zombie(&state);
+        change(&mut state);
+        match (before, is_zombie(&state), &state.abandoned) {
+            (false, true, Some(metrics)) => _ = metrics.worker().zombie_threads.fetch_add(1, Ordering::Relaxed),
+            (true, false, Some(metrics)) => _ = metrics.worker().zombie_threads.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+
+    /// Holds a thread until what is returned is dropped.
+    fn begin(&self) -> Holding<'_> {
+        self.set(|state| state.holds = true);
+        Holding(self)
+    }
+}
+
+struct Holding<'a>(&'a Hold);
+
+impl Drop for Holding<'_> {
+    fn drop(&mut self) {
+        self.0.set(|state| state.holds = false);
+    }
 }
 
 impl<F: Future + Unpin> Future for Elastic<F> {
     type Output = F::Output;
     fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<F::Output> {
+        let hold = self.hold.clone();
+        let _holding = hold.begin();
         let polled = self.polled.fetch_add(1, Ordering::Relaxed);
         let pump = Pin::new(&mut self.pump);
         let poll = if polled < SPARE_THREADS { pump.poll(context) } else { block_in_place(|| pump.poll(context)) };
@@ -102,23 +146,20 @@ impl<F: Future + Unpin> Future for Elastic<F> {
 pub type PumpEnd = Result<(), Failure>;
 
 /// A running pump.
-pub enum Pump {
-    /// A future; aborted at its next wait.
-    Future(JoinHandle<()>),
-    /// A thread; cannot be ended from outside.
-    Thread,
+pub struct Pump {
+    /// Of a future, which is aborted at its next wait; a thread cannot be ended from outside.
+    future: Option<JoinHandle<()>>,
+    hold: Arc<Hold>,
 }
 
 impl Pump {
-    /// Gives up on a pump that does not end. Its channels must be closed already. `true`: something of it may go on to run.
-    pub fn abandon(&self) -> bool {
-        match self {
-            Pump::Future(handle) => {
-                handle.abort();
-                false
-            }
-            Pump::Thread => true,
+    /// Gives up on a pump that does not end. Its channels must be closed already. As long as its code holds a thread, that is counted as a
+    /// zombie.
+    pub fn abandon(&self, metrics: &Metrics) {
+        if let Some(future) = &self.future {
+            future.abort();
         }
+        self.hold.set(|state| state.abandoned = Some(metrics.clone()));
     }
 }
 
@@ -132,6 +173,7 @@ pub fn start(
     ended: impl FnOnce(PumpEnd) + Send + 'static,
 ) -> std::io::Result<Pump> {
     let span = tracing::Span::current();
+    let hold = Arc::<Hold>::default();
     let guarded = async move {
         let end = match Caught(Box::pin(future)).await {
             Ok(end) => end,
@@ -140,15 +182,17 @@ pub fn start(
         ended(end);
     };
     if !blocking {
-        let elastic = Elastic { pump: Box::pin(guarded.instrument(span)), polled: pumps.polled.clone() };
-        return Ok(Pump::Future(pumps.runtime.spawn(elastic)));
+        let elastic =
+            Elastic { pump: Box::pin(guarded.instrument(span)), polled: pumps.polled.clone(), hold: hold.clone() };
+        return Ok(Pump { future: Some(pumps.runtime.spawn(elastic)), hold });
     }
-    let runtime = pumps.runtime.clone();
+    let (runtime, held) = (pumps.runtime.clone(), hold.clone());
     // Linux shows the first 15 bytes of the name.
     thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _holding = held.begin();
         let _ = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(guarded.instrument(span))));
     })?;
-    Ok(Pump::Thread)
+    Ok(Pump { future: None, hold })
 }
 
 fn panicked(panic: Panic, phase: &PhaseCell) -> Failure {
@@ -210,6 +254,45 @@ mod tests {
         for _ in 0..50 {
             assert_eq!(ended.recv_timeout(Duration::from_secs(20)), Ok(Ok(())));
         }
+        runtime.shutdown_background();
+    }
+    #[test]
+    fn a_thread_that_an_abandoned_pump_holds_is_a_zombie_until_it_returns() {
+        let runtime = pump_runtime().unwrap();
+        let pumps = Pumps::new(runtime.handle().clone());
+        for blocking in [false, true] {
+            let metrics = Metrics::new();
+            let zombies = || metrics.worker().zombie_threads.load(Ordering::Relaxed);
+            let (enters, entered) = mpsc::channel();
+            let (returns, returned) = mpsc::channel::<()>();
+            let stuck = Box::pin(async move {
+                enters.send(()).unwrap();
+                // Blocks its thread, whether it said so or not.
+                let _ = returned.recv();
+                Ok(())
+            });
+            let pump = super::start(&pumps, blocking, "pump", Arc::default(), stuck, |_| {}).unwrap();
+            entered.recv_timeout(Duration::from_secs(20)).unwrap();
+            assert_eq!(zombies(), 0);
+            pump.abandon(&metrics);
+            assert_eq!(zombies(), 1, "blocking: {blocking}");
+            pump.abandon(&metrics);
+            assert_eq!(zombies(), 1);
+            returns.send(()).unwrap();
+            let deadline = std::time::Instant::now() + Duration::from_secs(20);
+            while zombies() > 0 {
+                assert!(std::time::Instant::now() < deadline, "it is counted for ever");
+                thread::yield_now();
+            }
+        }
+        // One that waits holds nothing.
+        let metrics = Metrics::new();
+        let waits = Box::pin(std::future::pending());
+        let pump = super::start(&pumps, false, "pump", Arc::default(), waits, |_| {}).unwrap();
+        pump.abandon(&metrics);
+        let ended = pump.future.unwrap();
+        assert!(runtime.block_on(ended).unwrap_err().is_cancelled());
+        assert_eq!(metrics.worker().zombie_threads.load(Ordering::Relaxed), 0);
         runtime.shutdown_background();
     }
 }

@@ -42,6 +42,8 @@ pub struct UnitActor {
     pump: Option<RunningPump>,
     /// Its metrics, if it is a task.
     registration: Option<TaskRegistration>,
+    /// What it said last that it does; also while it is suspended.
+    shown: TaskState,
     /// Of a pump that failed, until its offsets are written.
     failed: Option<Channels>,
     /// A stop was asked for: report the end when nothing can write any more.
@@ -85,6 +87,7 @@ impl UnitActor {
             phase: Arc::default(),
             pump: None,
             registration: None,
+            shown: TaskState::Unassigned,
             failed: None,
             stopping: false,
             span,
@@ -141,7 +144,8 @@ impl UnitActor {
 
     fn has_failed(&mut self, failure: Failure) {
         tracing::error!(phase = %failure.phase, message = failure.message, "failed");
-        self.show(TaskState::Failed);
+        self.shown = TaskState::Failed;
+        self.show(self.shown);
         self.report(UnitEvent::Failed(failure));
     }
 
@@ -182,9 +186,7 @@ impl UnitActor {
             // A callback that returns later finds that it is over, and commits nothing.
             self.directive.send_replace(Directive::Stop { deadline: Instant::now(), commit: false });
             running.channels.close();
-            if running.pump.abandon() {
-                self.deps.metrics.worker().zombie_threads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            }
+            running.pump.abandon(&self.deps.metrics);
         }
     }
 
@@ -247,11 +249,13 @@ impl Handler<PumpReported> for UnitActor {
     fn handle(&mut self, PumpReported(report): PumpReported, _: &mut Context<Self>) {
         if self.pump.is_some() && !self.stopping {
             match report {
-                Report::Running => self.show(TaskState::Running),
-                Report::Paused => self.show(TaskState::Paused),
-                Report::Halted | Report::TaskConfigs(_) => {}
+                Report::Running => self.shown = TaskState::Running,
+                Report::Paused => self.shown = TaskState::Paused,
+                Report::Starting | Report::Halted | Report::TaskConfigs(_) => {}
             }
+            self.show(if self.suspended { TaskState::Suspended } else { self.shown });
             self.report(match report {
+                Report::Starting => UnitEvent::Starting,
                 Report::Running => UnitEvent::Running,
                 Report::Paused => UnitEvent::Paused,
                 Report::Halted => UnitEvent::Stopped,
@@ -312,7 +316,7 @@ impl Handler<SteerActor> for UnitActor {
             }
             Steer::Unsuspend => {
                 self.suspended = false;
-                self.show(if self.target == TargetState::Started { TaskState::Running } else { TaskState::Paused });
+                self.show(self.shown);
             }
             Steer::Reconfigure => {
                 if let Some(running) = &self.pump {

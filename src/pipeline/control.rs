@@ -33,7 +33,9 @@ pub enum Directive {
 /// What a pump says of itself. Failures are its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
-    /// It moves records.
+    /// A task is complete, and is started as soon as it may run.
+    Starting,
+    /// It is started and moves records.
     Running,
     /// It is paused.
     Paused,

@@ -111,6 +111,7 @@ impl SinkPump {
     }
 
     async fn start_and_pump(&mut self) -> Result<(), Failure> {
+        self.control.report(Report::Starting);
         if !self.wait_until_running().await? {
             return Ok(());
         }
@@ -123,6 +124,7 @@ impl SinkPump {
         let mut batch = ReadBatch::default();
         let mut last_put = Instant::now();
         while self.wait_until_running().await? {
+            self.control.report(Report::Running);
             self.refresh_partitions().await?;
             self.apply_requests().await?;
             if self.commit.take() {
@@ -143,6 +145,7 @@ impl SinkPump {
                     if !self.wait_until_running().await? {
                         return Ok(());
                     }
+                    self.control.report(Report::Running);
                     if self.state.rewound {
                         self.read_again_from_current().await?;
                         continue;
@@ -166,10 +169,7 @@ impl SinkPump {
         loop {
             let directive = self.control.directive();
             match directive {
-                Directive::Run => {
-                    self.control.report(Report::Running);
-                    return Ok(true);
-                }
+                Directive::Run => return Ok(true),
                 Directive::Stop { .. } => return Ok(false),
                 Directive::Pause | Directive::Halt => {
                     self.control.report(Report::Paused);

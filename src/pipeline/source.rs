@@ -57,6 +57,7 @@ impl SourcePump {
     }
 
     async fn start_and_pump(&mut self) -> Result<(), Failure> {
+        self.control.report(Report::Starting);
         // A task that is paused from the beginning is started when it is resumed.
         if !self.wait_until_running().await? {
             return Ok(());
@@ -69,6 +70,7 @@ impl SourcePump {
         self.task.start(props).await.map_err(|error| Failure::new(Phase::Start, &error))?;
         let mut polled = Vec::new();
         while self.wait_until_running().await? {
+            self.control.report(Report::Running);
             self.commit_upstream_if_due().await;
             if !self.wait_for_room().await? {
                 continue;
@@ -94,10 +96,7 @@ impl SourcePump {
         loop {
             let directive = self.control.directive();
             match directive {
-                Directive::Run => {
-                    self.control.report(Report::Running);
-                    return Ok(true);
-                }
+                Directive::Run => return Ok(true),
                 Directive::Stop { .. } => return Ok(false),
                 Directive::Pause | Directive::Halt => self.control.report(Report::Paused),
                 Directive::Suspend => self.delivery.purge(),

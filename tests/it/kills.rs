@@ -8,4 +8,5 @@ mod broker;
 pub mod oracle;
 mod pruning;
 mod refusals;
+mod signals;
 mod transfer;

@@ -505,7 +505,8 @@ async fn late_and_lost_acknowledgements_make_no_gap() {
 
 #[tokio::test]
 async fn without_kafka_requests_end_in_time_and_so_does_the_worker() {
-    let setup = Setup::memory();
+    // Longer than this test waits for the end: a time for tasks that could commit is no use to tasks that cannot.
+    let setup = Setup::memory().with("task.shutdown.graceful.timeout.ms", 60_000);
     let name = unique("cut-off");
     let node = setup.start().await;
     let config = [("connector.class", SOURCE), ("topic", &*name), ("source.rate", "500")];
@@ -525,11 +526,12 @@ async fn without_kafka_requests_end_in_time_and_so_does_the_worker() {
         assert!(matches!(reply.status, 500 | 503) && !message.is_empty(), "{} {}", reply.status, reply.body.json());
     }
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
-    let (time, end) = node.try_stop().await;
-    assert!(time < Duration::from_secs(15), "{time:?}");
+    let (_, end) = node.try_stop().await;
     // Nobody could be told, so the exit code tells.
     let reason = end.unwrap_err();
-    assert!(reason.contains("could not leave in time"), "{reason}");
+    for words in ["could not leave in time", "does not answer", "does no harm"] {
+        assert!(reason.contains(words), "{reason}");
+    }
 }
 
 #[tokio::test]

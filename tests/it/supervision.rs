@@ -345,3 +345,32 @@ async fn validations_may_panic_and_hang() {
     let time = node.stop().await;
     assert!(time < Duration::from_secs(8), "the end took {time:?}");
 }
+
+/// A state says what has happened: RUNNING that `start` has returned.
+#[tokio::test]
+async fn a_task_whose_start_does_not_succeed_never_was_running() {
+    let setup = Setup::memory().with("task.callback.timeout.ms", CALLBACK_TIMEOUT_MS);
+    let node = setup.start().await;
+    for class in [SOURCE, SINK] {
+        let name = unique("never-started");
+        let hang = [("fault.phase", "start"), ("fault.kind", "block")];
+        node.create(&name, &[&[("connector.class", class), ("topics", "t")], &hang[..]].concat()).await;
+        node.wait_for_state(&name, Some(0), "FAILED").await;
+        // The answer does not wait for the start, which may take long.
+        assert_eq!(node.restart_task(&name, 0).await.status, 204);
+        node.until("it is started again", async || faulty::calls(&name, "start") == 2).await;
+        node.wait_for_state(&name, Some(0), "FAILED").await;
+        let key = format!("status-task-{name}-0");
+        let states: Vec<String> = setup
+            .records(setup.get("status.storage.topic"))
+            .await
+            .into_iter()
+            .filter(|(found, _)| found.as_deref() == Some(key.as_bytes()))
+            .filter_map(|(_, value)| {
+                serde_json::from_slice::<serde_json::Value>(&value?).unwrap()["state"].as_str().map(str::to_owned)
+            })
+            .collect();
+        assert!(!states.contains(&"RUNNING".to_owned()), "{states:?}");
+        assert!(states.contains(&"FAILED".to_owned()), "{states:?}");
+    }
+}

@@ -8,7 +8,7 @@ use super::*;
 use crate::actors::probe;
 use crate::actors::status::{Purpose, WriteStatus};
 use crate::backend::BackendError;
-use crate::cluster::{Action, Incarnation, MemberState, Nonce, RegisterFields, Token, WorkerId};
+use crate::cluster::{Action, ExitReason, Incarnation, MemberState, Nonce, RegisterFields, Token, WorkerId};
 use crate::storage::config_records::{ConfigRecord, MemberRecord};
 use crate::storage::plan;
 use crate::storage::status_records::UnitState;
@@ -51,8 +51,18 @@ impl Herder {
             Action::SuspendUnit { unit, claim } => self.suspend_unit(&units::parse(&unit), claim, true),
             Action::ResumeUnit { unit, claim } => self.suspend_unit(&units::parse(&unit), claim, false),
             Action::Left => self.stop_process(Stop::Asked, context),
-            Action::Exit { reason } => self.stop_process(Stop::Failed(reason.to_string()), context),
+            Action::Exit { reason } => self.exit(&reason, context),
         }
+    }
+
+    fn exit(&mut self, reason: &ExitReason, context: &mut Context<Self>) {
+        let mut text = reason.to_string();
+        if let ExitReason::Deadline(_) = reason {
+            let servers = &self.deps.config.bootstrap_servers;
+            let cut_off = if self.cut_off() { format!(". Kafka at {servers} does not answer") } else { String::new() };
+            text = format!("{text}{cut_off}. {LEFT_BEHIND}");
+        }
+        self.stop_process(Stop::Failed(text), context);
     }
 
     fn member_record(&self, state: MemberState, nonce: Nonce, incarnation: Option<Incarnation>) -> MemberRecord {
@@ -95,6 +105,7 @@ impl Herder {
                     tracing::warn!(%error, "the ends of the internal topics could not be asked for; asked again until they can");
                 }
                 herder.step(Event::EndsFailed { ask }, context);
+                herder.shut_down(context);
             }
         }));
     }
@@ -139,16 +150,13 @@ impl Herder {
         context: &mut Context<Self>,
     ) {
         let Some(logs) = self.logs.clone() else { return };
+        let (own, life) = (self.parts.identity.worker_id.clone(), self.plane.incarnation());
         let write = async move {
-            let check = move |state: &ClusterState| match state.member(&worker.0) {
-                Some(member) if member.incarnation() == incarnation => Ok(vec![plan::member_gone(&worker.0)]),
-                _ => Err("the member has changed meanwhile"),
-            };
-            logs.config.put(check).await
+            logs.config.evict((&own, life), (&worker.0, incarnation), "it does not answer at its REST address").await
         };
         context.spawn(write.into_actor(self).map(move |result, herder, context| {
             let event = match result {
-                Ok(_) => Event::Appended { token },
+                Ok(()) => Event::Appended { token },
                 Err(error) => Event::AppendFailed { token, retriable: true, error: error.to_string() },
             };
             herder.step(event, context);

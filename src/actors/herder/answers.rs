@@ -41,7 +41,6 @@ impl Herder {
         match request {
             HerderRequest::ServerInfo(reply) => answer(reply, self.server_info()),
             HerderRequest::Health(reply) => answer(reply, self.health()),
-            HerderRequest::Shutdown => self.shut_down(context),
             HerderRequest::Identity(reply) => answer(reply, self.identity()),
             HerderRequest::Connectors(reply) => {
                 answer(reply, ready.map(|()| self.state.connectors().map(|(name, _)| name.to_owned()).collect()));

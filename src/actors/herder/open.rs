@@ -8,6 +8,8 @@ use tokio::sync::mpsc;
 
 use super::stores::{OpenError, Stores, open_stores};
 use super::*;
+use crate::actors::shutdown::Shutdown;
+use crate::actors::supervision::STATUS_ACTOR_RESTARTS;
 
 /// Who this worker is.
 #[derive(Debug, Clone)]
@@ -50,6 +52,8 @@ pub struct HerderParts {
     pub identity: Identity,
     /// Requests of REST. They wait while a herder is built again.
     pub requests: Arc<tokio::sync::Mutex<mpsc::Receiver<HerderRequest>>>,
+    /// Whether the process is to end. Looked at by every herder, so none can lose it.
+    pub shutdown: Shutdown,
     /// How the worker ended.
     pub stopped: Stopped,
 }
@@ -137,14 +141,21 @@ impl Handler<StatusActorCrashed> for Herder {
     type Result = ();
     /// Writes that waited are lost with it: the control plane says its own again, and the states are written anew.
     fn handle(&mut self, StatusActorCrashed(message): StatusActorCrashed, context: &mut Context<Self>) {
-        tracing::error!(message, "status actor crashed and is built again");
-        let Some(logs) = &self.logs else { return };
-        let status = logs.status.clone();
-        let writer = self.start_status_actor(status, context);
-        if let Some(logs) = &mut self.logs {
-            logs.writer = writer;
+        let wait = self.status_restarts.next_backoff();
+        if self.status_restarts.count > STATUS_ACTOR_RESTARTS {
+            let reason =
+                format!("the status actor crashed {} times in a row, last with: {message}", self.status_restarts.count);
+            return self.stop_process(Stop::Failed(reason), context);
         }
-        self.repeat_status_writes(context);
+        tracing::error!(message, ?wait, "status actor crashed and is built again");
+        context.run_later(wait, |herder, context| {
+            let Some(status) = herder.logs.as_ref().map(|logs| logs.status.clone()) else { return };
+            let writer = herder.start_status_actor(status, context);
+            if let Some(logs) = &mut herder.logs {
+                logs.writer = writer;
+            }
+            herder.repeat_status_writes(context);
+        });
     }
 }
 

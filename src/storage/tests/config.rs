@@ -300,3 +300,28 @@ impl super::super::topic_log::Fold for RawReader {
         }
     }
 }
+
+/// Who takes the transactional id over says again what the transactions of its former holder hide, before it writes anything else.
+#[tokio::test(start_paused = true)]
+async fn the_first_write_restates_what_is_hidden_by_aborted_records() {
+    let cluster = Cluster::new().await;
+    let first = cluster.configs().await;
+    first.put(|state| create(state, "a")).await.unwrap();
+    let killed = cluster.backend.transactional_writer(&ClientSettings::new(), TRANSACTIONAL_ID, LIMIT).await.unwrap();
+    killed.begin().unwrap();
+    let half = plan::put_connector(&first.snapshot(), "a", config("half"), None);
+    killed.send(&half.iter().map(|record| record.encode("configs")).collect::<Vec<_>>()).await.unwrap();
+    let second = cluster.configs().await;
+    second.put(|state| create(state, "b")).await.unwrap();
+    let raw = LogSettings { isolation: Isolation::ReadUncommitted, ..log_settings(Isolation::ReadUncommitted) };
+    let java = RawReader::default();
+    let _log =
+        super::super::topic_log::TopicLog::open(cluster.backend.clone(), "configs", raw, java.clone()).await.unwrap();
+    let java = java.0.lock().unwrap().clone();
+    assert_eq!(java.connector("a").unwrap().config, config("0"));
+    assert!(java.connector("b").unwrap().offset > java.connector("a").unwrap().offset);
+    // Once is enough: nothing is hidden by the own transactions.
+    let before = second.position();
+    second.put(|state| create(state, "c")).await.unwrap();
+    assert_eq!(second.snapshot().connector("c").unwrap().offset, before);
+}

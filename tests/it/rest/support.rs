@@ -223,7 +223,6 @@ pub async fn fake_herder(mut queue: mpsc::Receiver<HerderRequest>, seen: Arc<Mut
                 note(format!("reset topics {name:?}"));
                 answer(&name, reply, || ());
             }
-            HerderRequest::Shutdown => note("shut down".into()),
         }
     }
 }

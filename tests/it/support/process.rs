@@ -162,10 +162,15 @@ impl Worker {
 
     /// Asks for an orderly end, as `kill` does, and waits for it.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let process = self.child.as_ref().and_then(Child::id).expect("the worker runs");
-        let killed = Command::new("kill").args(["-TERM", &process.to_string()]).status().await.unwrap();
-        assert!(killed.success());
+        self.signal("TERM").await;
         self.exit(PATIENCE).await
+    }
+
+    /// Sends a signal and does not wait.
+    pub async fn signal(&self, name: &str) {
+        let process = self.child.as_ref().and_then(Child::id).expect("the worker runs");
+        let sent = Command::new("kill").args(["-s", name, &process.to_string()]).status().await.unwrap();
+        assert!(sent.success());
     }
 
     /// Waits until the process ends by itself.

@@ -63,6 +63,7 @@ pub const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[];
 /// Test files that sleep: file, how many calls, why no condition can be awaited.
 pub const SLEEPS: &[(&str, usize, &str)] = &[
     ("src/actors/supervision.rs", 1, "no time at all: lets the messages of a stopped actor be handled"),
+    ("src/node/signals.rs", 1, "paused time: the moments at which signals come"),
     ("src/storage/tests/log.rs", 1, "paused time: an outage of a minute"),
     ("src/storage/tests/transactions.rs", 1, "paused time: the delay itself is what is tested"),
     ("tests/it/rest/connections.rs", 1, "a client that is slow on purpose"),
@@ -93,5 +94,6 @@ pub const IGNORED: &[(&str, usize, &str)] = &[
         1,
         "takes a minute; run after a change of a rule, the same check with fewer seeds always runs",
     ),
+    ("src/actors/herder/tests.rs", 1, "a measurement, which asserts nothing; run when a start became slow"),
     ("tests/it/scenarios.rs", 1, "needs a running worker that the caller names, for example Kafka's own"),
 ];
