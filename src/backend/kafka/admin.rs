@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::AdminClient;
 use crate::backend::{
-    BackendError, CommittedOffsets, GroupDescription, NewTopic, Result, TopicAdmin, TopicDescription,
+    BackendError, CommittedOffsets, FoundTopic, GroupDescription, NewTopic, Result, TopicAdmin, TopicDescription,
 };
 
 /// How long a request may take.
@@ -89,7 +89,7 @@ impl TopicAdmin for KafkaAdmin {
 
     async fn describe_topic(&self, name: &str) -> Result<Option<TopicDescription>> {
         let client = self.client.get()?;
-        let Some(partitions) = client.describe_topic(name, REQUEST_TIMEOUT).await? else { return Ok(None) };
+        let Some(found) = client.describe_topic(name, REQUEST_TIMEOUT).await? else { return Ok(None) };
         let cleanup_policy = match client.topic_config(name, "cleanup.policy", REQUEST_TIMEOUT).await {
             Ok(policy) => policy,
             Err(BackendError::Refused(reason)) => {
@@ -98,7 +98,11 @@ impl TopicAdmin for KafkaAdmin {
             }
             Err(error) => return Err(error),
         };
-        Ok(Some(TopicDescription { name: name.to_owned(), partitions, cleanup_policy }))
+        Ok(Some(TopicDescription { name: name.to_owned(), partitions: found.partitions, cleanup_policy }))
+    }
+
+    async fn find_topics(&self, names: &[String]) -> Result<BTreeMap<String, FoundTopic>> {
+        self.client.get()?.describe_topics(names, REQUEST_TIMEOUT).await
     }
 
     async fn list_topics(&self) -> Result<BTreeMap<String, i32>> {
