@@ -14,7 +14,7 @@ use crate::config::WorkerConfig;
 use crate::config::connector::{
     ConnectorKind, ConnectorPlugin, NestedKind, NestedPlugin, PluginSettings, WorkerDefaults, validate_connector,
 };
-use crate::pipeline::{Failure, Phase};
+use crate::pipeline::{Failure, Phase, Topics};
 use crate::plugins::{LookupError, Plugin, PluginKind, Registry};
 use crate::storage::records::RawConfig;
 
@@ -55,6 +55,10 @@ fn errors(registry: &Registry, worker: &WorkerConfig, config: &RawConfig) -> Her
         validate_connector(described(plugin, &props)?, &props, &Installed(registry), &WorkerDefaults::from(worker));
     errors.extend(checked.errors().map(str::to_owned));
     errors.extend(not_built(&props));
+    // Java's patterns can do more than those that are matched here.
+    if errors.is_empty() && matches!(plugin.kind, PluginKind::Sink(..)) {
+        errors.extend(Topics::from_props(&props).err().map(|error| error.to_string()));
+    }
     Ok(errors)
 }
 
@@ -108,7 +112,6 @@ impl PluginSettings for Installed<'_> {
 /// Settings of Kafka Connect that change what is delivered and are not built yet, with the values that ask for nothing. A
 /// connector that relies on them must not run as if they were there.
 const NOT_BUILT: &[(&str, &[&str])] = &[
-    ("topics.regex", &[""]),
     ("errors.tolerance", &["", "none"]),
     ("errors.retry.timeout", &["", "0"]),
     ("errors.deadletterqueue.topic.name", &[""]),
