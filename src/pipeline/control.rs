@@ -152,12 +152,6 @@ impl Control {
         }
     }
 
-    /// Waits until the directive is [`Directive::Stop`].
-    pub async fn stop_asked(&mut self) {
-        // An error means that the actor is gone, which `directive` tells.
-        let _ = self.directive.wait_for(|directive| matches!(directive, Directive::Stop { .. })).await;
-    }
-
     /// Tells the actor, once for each change.
     pub fn report(&mut self, report: Report) {
         if self.reported.as_ref() != Some(&report) {
