@@ -91,11 +91,7 @@ pub struct PhaseCell {
 
 impl Default for PhaseCell {
     fn default() -> Self {
-        PhaseCell {
-            origin: Instant::now(),
-            state: AtomicU64::new(Phase::Idle as u64),
-            first_failure: OnceLock::new(),
-        }
+        PhaseCell { origin: Instant::now(), state: AtomicU64::new(Phase::Idle as u64), first_failure: OnceLock::new() }
     }
 }
 

@@ -113,8 +113,14 @@ pub struct SinkState {
     records: Vec<SinkRecord>,
     /// The batch could not be put: it waits for the next attempt.
     held: Option<Held>,
-    /// A commit whose answer did not come in time, and its offsets.
-    committing: Option<(Answer<()>, Vec<(TopicPartition, i64)>)>,
+    /// The commit that is under way, also when its answer did not come in time.
+    committing: Option<Committing>,
+}
+
+/// A commit that is under way.
+struct Committing {
+    answer: Answer<()>,
+    offsets: Vec<(TopicPartition, i64)>,
 }
 
 /// A position that is not in the log any more.

@@ -248,7 +248,9 @@ impl SourcePump {
                 // The lease ended: nothing of this is to be sent any more.
                 None => self.delivery.revoke(),
                 Some(Ok(true)) => {}
-                Some(Ok(false)) => tracing::warn!("some records were not acknowledged in time; they will be read again"),
+                Some(Ok(false)) => {
+                    tracing::warn!("some records were not acknowledged in time; they will be read again")
+                }
                 Some(Err(failure)) => tracing::debug!(failure = failure.message, "not all records arrived"),
             }
             if !self.control.may_commit() {

@@ -120,7 +120,10 @@ mod tests {
     }
 
     fn found(topics: &[(&str, i32)]) -> BTreeMap<String, FoundTopic> {
-        topics.iter().map(|(name, partitions)| (name.to_string(), FoundTopic { id: 0, partitions: *partitions })).collect()
+        topics
+            .iter()
+            .map(|(name, partitions)| (name.to_string(), FoundTopic { id: 0, partitions: *partitions }))
+            .collect()
     }
 
     #[test]
@@ -167,7 +170,9 @@ mod tests {
     #[test]
     fn one_of_both_settings_is_needed_and_patterns_have_to_be_ones() {
         let error = |settings: &[(&str, &str)]| topics(settings).unwrap_err().to_string();
-        assert!(error(&[]).contains("is needed") && error(&[("topics", " , "), ("topics.regex", "")]).contains("is needed"));
+        assert!(
+            error(&[]).contains("is needed") && error(&[("topics", " , "), ("topics.regex", "")]).contains("is needed")
+        );
         assert!(error(&[("topics", "a"), ("topics.regex", "b")]).contains("only one"));
         assert!(error(&[("topics.regex", "(?!a).*")]).contains("look-around"));
         assert!(error(&[("topics.regex", r"(a)\1")]).contains("backreferences"));

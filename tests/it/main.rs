@@ -8,6 +8,7 @@ mod kills;
 mod lifecycle;
 mod rest;
 mod scenarios;
+mod sinks;
 mod storage;
 mod supervision;
 mod support;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use connect_api::TopicPartition;
 
 use super::cluster::{Cluster, Group, State};
-use super::faults::Request;
+use super::faults::{HeldCommit, Request};
 use crate::backend::{
     BackendError, CommittedOffsets, FoundTopic, GroupDescription, NewTopic, Result, TopicAdmin, TopicDescription,
 };
@@ -33,8 +33,10 @@ impl MemoryAdmin {
         what: &str,
         mut act: impl FnMut(&mut State) -> Option<Result<T>>,
     ) -> Result<T> {
-        self.request(what, |state| state.faults.failure_of(request).map_or_else(|| act(state), |error| Some(Err(error))))
-            .await
+        self.request(what, |state| {
+            state.faults.failure_of(request).map_or_else(|| act(state), |error| Some(Err(error)))
+        })
+        .await
     }
 
     /// A commit that a test keeps at the broker.
@@ -42,10 +44,11 @@ impl MemoryAdmin {
         let number = {
             let mut state = self.cluster.lock();
             let number = state.next_id();
-            state.faults.held_commits.push((number, group.to_owned(), offsets.to_vec()));
+            let (group, offsets) = (group.to_owned(), offsets.to_vec());
+            state.faults.held_commits.push(HeldCommit { number, group, offsets });
             number
         };
-        let waits = |state: &State| state.faults.held_commits.iter().any(|(held, ..)| *held == number);
+        let waits = |state: &State| state.faults.held_commits.iter().any(|held| held.number == number);
         self.request("committing offsets", |state| (!waits(state)).then_some(Ok(()))).await
     }
 }

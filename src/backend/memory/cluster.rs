@@ -9,7 +9,7 @@ use connect_api::TopicPartition;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::faults::FaultState;
+use super::faults::{FaultState, HeldCommit};
 use super::log::{PartitionLog, Stored, TransactionId};
 use crate::backend::inbox::{Inbox, lock};
 use crate::backend::partitioner::partition_for_key;
@@ -264,7 +264,7 @@ impl State {
 
     /// Carries out the commits that waited.
     pub(super) fn release_commits(&mut self) {
-        for (_, group, offsets) in std::mem::take(&mut self.faults.held_commits) {
+        for HeldCommit { group, offsets, .. } in std::mem::take(&mut self.faults.held_commits) {
             self.groups.entry(group).or_default().offsets.extend(offsets);
         }
     }

@@ -44,8 +44,17 @@ pub(super) struct FaultState {
     pub failing: Vec<(Request, usize, BackendError)>,
     /// Commits wait at the broker.
     pub hold_commits: bool,
-    /// Commits that wait: their number, group and offsets.
-    pub held_commits: Vec<(u64, String, Vec<(TopicPartition, i64)>)>,
+    /// Commits that wait.
+    pub held_commits: Vec<HeldCommit>,
+}
+
+/// A commit that waits at the broker.
+#[derive(Debug)]
+pub(super) struct HeldCommit {
+    /// Which one.
+    pub number: u64,
+    pub group: String,
+    pub offsets: Vec<(TopicPartition, i64)>,
 }
 
 impl FaultState {

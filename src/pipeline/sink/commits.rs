@@ -8,7 +8,7 @@ use connect_api::TopicPartition;
 use connect_api::sink::Offsets;
 use tokio::time::Instant;
 
-use super::{Answer, SinkPump, SinkState};
+use super::{Committing, SinkPump, SinkState};
 use crate::pipeline::delivery::until;
 use crate::pipeline::phase::{Failure, Phase};
 
@@ -73,16 +73,16 @@ impl SinkPump {
             return;
         }
         let (committed, group) = (self.committed.clone(), self.group.clone());
-        let list: Vec<_> = offsets.into_iter().collect();
-        let sent = list.clone();
-        let answer: Answer<()> = Box::pin(async move { committed.commit(&group, &sent).await });
-        self.state.committing = Some((answer, list));
+        let offsets: Vec<_> = offsets.into_iter().collect();
+        let sent = offsets.clone();
+        let answer = Box::pin(async move { committed.commit(&group, &sent).await });
+        self.state.committing = Some(Committing { answer, offsets });
         self.wait_for_commit(deadline).await;
     }
 
     /// Waits for the commit that is under way. Whether none is any more.
     async fn wait_for_commit(&mut self, deadline: Instant) -> bool {
-        let Some((answer, _)) = &mut self.state.committing else { return true };
+        let Some(Committing { answer, .. }) = &mut self.state.committing else { return true };
         self.control.phase.enter(Phase::OffsetCommit);
         let began = Instant::now();
         let answer = until(deadline, answer.as_mut()).await;
@@ -91,13 +91,13 @@ impl SinkPump {
             tracing::warn!("a commit of offsets got no answer in time; the next one waits for it");
             return false;
         };
-        let Some((_, list)) = self.state.committing.take() else { return true };
+        let Some(Committing { offsets, .. }) = self.state.committing.take() else { return true };
         match answer {
             Err(error) => tracing::warn!(%error, "offsets were not committed; tried again at the next interval"),
             Ok(()) => {
                 let SinkState { current, last_committed, .. } = &mut self.state;
                 // Not those that were closed meanwhile.
-                last_committed.extend(list.into_iter().filter(|(partition, _)| current.contains_key(partition)));
+                last_committed.extend(offsets.into_iter().filter(|(partition, _)| current.contains_key(partition)));
             }
         }
         true

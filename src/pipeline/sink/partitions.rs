@@ -248,7 +248,8 @@ impl SinkPump {
             } else if self.selection.owns(&partition) {
                 self.state.rewinds.insert(partition, offset);
             } else {
-                let message = format!("the task asked to read {partition} from offset {offset}, but it does not read it");
+                let message =
+                    format!("the task asked to read {partition} from offset {offset}, but it does not read it");
                 return Err(Failure::text(Phase::Consume, message));
             }
         }
