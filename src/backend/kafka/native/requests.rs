@@ -236,7 +236,12 @@ impl Client {
                 Ok(())
             }
         })?;
-        let answer = pending.answer().await?;
+        // The client finds no leader of a topic that is gone, and says it of the whole request.
+        let Some(answer) = pending.answer_unless(Code::RD_KAFKA_RESP_ERR__NOENT).await? else {
+            let partitions: Vec<String> = partitions.iter().map(ToString::to_string).collect();
+            let message = format!("asking for offsets: no leader of {}", partitions.join(", "));
+            return Ok(Offsets::Stale(BackendError::UnknownPartition(message)));
+        };
         let mut found = BTreeMap::new();
         // SAFETY: the answer lives, and with it all that it points to.
         unsafe {
