@@ -1,5 +1,7 @@
 //! Which client settings the tasks of a connector and the internal topics get: the worker's, overridden by the connector's.
 
+use std::time::Duration;
+
 use connect_api::{ConnectError, Props, Result};
 
 use crate::backend::{ClientSettings, Isolation};
@@ -12,6 +14,10 @@ const BUFFER_MEMORY_BYTES: usize = 32 * 1024 * 1024;
 
 /// Records in one `put`, unless `max.poll.records` says otherwise (Java's default).
 const MAX_POLL_RECORDS: usize = 500;
+
+/// How often a sink looks for new topics and partitions, unless `metadata.max.age.ms` says otherwise. Java's default is five
+/// minutes; a search is one or two small requests, and whoever adds a topic waits for it.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The producer of a source task.
 pub struct SourceProducer {
@@ -33,6 +39,8 @@ pub struct SinkConsumer {
     pub reset: Reset,
     /// Records in one `put`.
     pub max_poll_records: usize,
+    /// How often new topics and partitions are looked for.
+    pub refresh_interval: Duration,
 }
 
 /// Settings of the clients of the internal topics: the worker's own, without prefix. The client id makes them clients of their own: what is
@@ -74,8 +82,10 @@ pub fn sink_consumer(config: &WorkerConfig, connector: &Props) -> Result<SinkCon
     let reset = match made.settings.remove("auto.offset.reset").as_deref() {
         None | Some("earliest" | "beginning" | "smallest") => Reset::Earliest,
         Some("latest" | "end" | "largest") => Reset::Latest,
+        Some("error") => Reset::None,
         Some(other) => {
-            return Err(ConnectError::config(format!("auto.offset.reset is {other:?}; it may be earliest or latest")));
+            let message = format!("auto.offset.reset is {other:?}; it may be earliest, latest or none");
+            return Err(ConnectError::config(message));
         }
     };
     let isolation = match made.settings.remove("isolation.level").as_deref() {
@@ -85,7 +95,9 @@ pub fn sink_consumer(config: &WorkerConfig, connector: &Props) -> Result<SinkCon
     let group = made.settings.remove("group.id").unwrap_or_else(|| format!("connect-{name}"));
     made.settings.entry("client.id".into()).or_insert_with(|| format!("connector-consumer-{name}"));
     let max_poll_records = made.max_poll_records.unwrap_or(MAX_POLL_RECORDS);
-    Ok(SinkConsumer { settings: made.settings, isolation, group, reset, max_poll_records })
+    let max_age = made.settings.get("metadata.max.age.ms").and_then(|text| text.parse().ok());
+    let refresh_interval = max_age.map_or(REFRESH_INTERVAL, Duration::from_millis);
+    Ok(SinkConsumer { settings: made.settings, isolation, group, reset, max_poll_records, refresh_interval })
 }
 
 /// The worker's settings for this kind of client and over them the connector's overrides. What was overridden without effect is logged; what the
@@ -100,17 +112,6 @@ fn of_connector(config: &WorkerConfig, kind: ClientKind, connector: &Props) -> R
         }
     }
     Ok(made)
-}
-
-/// The topics of a sink connector.
-pub fn sink_topics(connector: &Props) -> Result<Vec<String>> {
-    let topics = connector.get("topics").map(String::as_str).unwrap_or_default();
-    let topics: Vec<_> =
-        topics.split(',').map(str::trim).filter(|topic| !topic.is_empty()).map(str::to_owned).collect();
-    if topics.is_empty() {
-        return Err(ConnectError::config("topics is not set: a sink connector needs at least one topic"));
-    }
-    Ok(topics)
 }
 
 /// `tasks.max`: 1 unless it is set.

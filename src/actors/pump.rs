@@ -196,6 +196,10 @@ pub fn start(
 }
 
 fn panicked(panic: Panic, phase: &PhaseCell) -> Failure {
+    // The hook has logged the panic. What the pump failed of before is the news.
+    if let Some(first) = phase.failure() {
+        return first;
+    }
     let (phase, _) = phase.current();
     // A panic outside of a callback is a bug of the runtime, and is named as what it was doing then.
     panic.into_failure(if phase == Phase::Idle { Phase::Configure } else { phase })

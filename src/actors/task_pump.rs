@@ -15,8 +15,8 @@ use crate::config::WorkerConfig;
 use crate::config::worker::ConverterConfig;
 use crate::metrics::TaskKind;
 use crate::pipeline::{
-    CommitSignal, Control, Converters, Delivery, Failure, Phase, SinkConverter, SinkPump, SinkState, SourceConverter,
-    SourcePump, TopicTracker, TransformChain, partitions_of_task,
+    CommitSignal, Control, Converters, Delivery, Failure, Phase, Selection, SinkConverter, SinkPump, SinkState,
+    SourceConverter, SourcePump, TopicTracker, Topics, TransformChain,
 };
 use crate::plugins::{PluginKind, Registry};
 use crate::storage::offset_store::ConnectorOffsets;
@@ -142,7 +142,8 @@ fn prepare_sink(
     let metrics = registration.metrics();
     let client = clients::sink_consumer(&deps.config, &connector_props)
         .map_err(|error| Failure::new(Phase::Configure, &error))?;
-    let topics = clients::sink_topics(&connector_props).map_err(|error| Failure::new(Phase::Configure, &error))?;
+    let topics = Topics::from_props(&connector_props).map_err(|error| Failure::new(Phase::Configure, &error))?;
+    let selection = Arc::new(Selection::new(topics, id.task, task_count));
     let signal = Arc::<CommitSignal>::default();
     let commit = CommitTarget::Sink(signal.clone());
     let blocking = task.blocking();
@@ -164,7 +165,8 @@ fn prepare_sink(
             reset: client.reset,
             max_poll_records: client.max_poll_records,
             admin: deps.backend.admin(),
-            choose: Box::new(move |counts| partitions_of_task(&topics, id.task, task_count, counts)),
+            selection,
+            refresh_interval: client.refresh_interval,
             commit: signal,
             commit_timeout: deps.config.offset_flush_timeout,
             control,

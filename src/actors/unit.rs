@@ -112,7 +112,7 @@ impl UnitActor {
         let control = Control::new(
             self.directive.subscribe(),
             self.phase.clone(),
-            Box::new(move || lease.holds()),
+            Box::new(move || lease.left()),
             Box::new(move |report| reports.do_send(PumpReported(report))),
         );
         let Prepared { blocking, run, channels, commit, registration } = match spec {
@@ -210,7 +210,10 @@ impl UnitActor {
         if self.pump.is_some() && !self.stopping && phase.is_user_code() && time > deadline {
             self.abandon();
             let message = format!("the callback did not return within {} ms and was abandoned", deadline.as_millis());
-            self.has_failed(Failure::text(phase, message));
+            let hang = Failure::text(phase, message);
+            // A pump that failed before and hangs in its end is FAILED for the first reason.
+            let first = self.phase.failure().inspect(|_| tracing::warn!(%phase, hang.message, "hung after it failed"));
+            self.has_failed(first.unwrap_or(hang));
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::config::connector::{
     ConnectorKind, ConnectorPlugin, NestedKind, NestedPlugin, PluginSettings, WorkerDefaults, null_error,
     shared_definition, validate_connector,
 };
-use crate::pipeline::{Failure, Phase};
+use crate::pipeline::{Failure, Phase, Topics};
 use crate::plugins::{LookupError, Plugin, PluginKind, Registry};
 use crate::storage::records::RawConfig;
 
@@ -125,7 +125,13 @@ fn errors(deps: &Deps, config: &RawConfig) -> HerderResult<Vec<String>> {
     let own =
         nulls(config).into_iter().map(|name| null_error(&name)).filter(|error| !checked.errors().any(|e| e == error));
     errors.extend(own);
-    errors.extend(not_built(&props(config)));
+    let props = props(config);
+    errors.extend(not_built(&props));
+    // Java's patterns can do more than those that are matched here.
+    let plugin = props.get(CONNECTOR_CLASS).and_then(|class| deps.registry.find(class).ok());
+    if errors.is_empty() && plugin.is_some_and(|plugin| matches!(plugin.kind, PluginKind::Sink(..))) {
+        errors.extend(Topics::from_props(&props).err().map(|error| error.to_string()));
+    }
     Ok(errors)
 }
 
@@ -210,7 +216,6 @@ impl PluginSettings for Installed<'_> {
 /// Settings of Kafka Connect that change what is delivered and are not built yet, with the values that ask for nothing. A
 /// connector that relies on them must not run as if they were there.
 const NOT_BUILT: &[(&str, &[&str])] = &[
-    ("topics.regex", &[""]),
     ("errors.tolerance", &["", "none"]),
     ("errors.retry.timeout", &["", "0"]),
     ("errors.deadletterqueue.topic.name", &[""]),

@@ -12,6 +12,7 @@ mod plugins;
 mod rest;
 mod scenarios;
 mod secure;
+mod sinks;
 mod standalone;
 mod storage;
 mod supervision;

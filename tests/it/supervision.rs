@@ -320,6 +320,34 @@ async fn ends_may_park_their_thread() {
     ends_may_go_wrong("block", true).await;
 }
 
+/// A task that failed cleans up, and that may go wrong as well: the status shows what it failed of.
+#[tokio::test]
+async fn an_end_that_goes_wrong_hides_no_failure() {
+    let node = Setup::memory().with("task.callback.timeout.ms", CALLBACK_TIMEOUT_MS).start().await;
+    let healthy = Healthy::start(&node).await;
+    let mut cases = Vec::new();
+    for also in ["stop=block", "stop=panic", "close=block", "close=panic"] {
+        for (class, phase) in [(Class::Source, "poll"), (Class::Sink, "put")] {
+            if class == Class::Source && also.starts_with("close") {
+                continue;
+            }
+            for blocking in [false, true] {
+                let name = unique(&format!("{phase}-{also}-{blocking}"));
+                let mut config = faulty_config(class, blocking, &healthy.topic, &name, phase, "error");
+                config.insert("fault.also".into(), also.into());
+                let config: Vec<_> = config.iter().map(|(name, value)| (&**name, &**value)).collect();
+                node.create(&name, &config).await;
+                cases.push((name, phase));
+            }
+        }
+    }
+    for (name, phase) in &cases {
+        assert_kept(&node, &healthy, name, phase, "error", TaskFails(phase)).await;
+    }
+    node.stop().await;
+    healthy.assert_complete();
+}
+
 #[tokio::test]
 async fn validations_may_panic_and_hang() {
     let node = Setup::memory().start().await;

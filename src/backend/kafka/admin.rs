@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::AdminClient;
 use crate::backend::{
-    BackendError, CommittedOffsets, GroupDescription, NewTopic, Result, TopicAdmin, TopicDescription,
+    BackendError, CommittedOffsets, FoundTopic, GroupDescription, NewTopic, Result, TopicAdmin, TopicDescription,
 };
 
 /// How long a request may take.
@@ -112,7 +112,7 @@ impl TopicAdmin for KafkaAdmin {
 
     async fn describe_topic(&self, name: &str) -> Result<Option<TopicDescription>> {
         let client = self.client.get()?;
-        let Some(partitions) = client.describe_topic(name, REQUEST_TIMEOUT).await? else { return Ok(None) };
+        let Some(found) = client.describe_topic(name, REQUEST_TIMEOUT).await? else { return Ok(None) };
         let settings = match client.topic_settings(name, REQUEST_TIMEOUT).await {
             Ok(settings) => Some(settings),
             Err(BackendError::Refused(reason)) => {
@@ -121,7 +121,11 @@ impl TopicAdmin for KafkaAdmin {
             }
             Err(error) => return Err(error),
         };
-        Ok(Some(TopicDescription { name: name.to_owned(), partitions, settings }))
+        Ok(Some(TopicDescription { name: name.to_owned(), partitions: found.partitions, settings }))
+    }
+
+    async fn find_topics(&self, names: &[String]) -> Result<BTreeMap<String, FoundTopic>> {
+        self.client.get()?.describe_topics(names, REQUEST_TIMEOUT).await
     }
 
     async fn list_topics(&self) -> Result<BTreeMap<String, i32>> {

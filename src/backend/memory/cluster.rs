@@ -9,7 +9,7 @@ use connect_api::TopicPartition;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::faults::FaultState;
+use super::faults::{FaultState, HeldCommit};
 use super::log::{PartitionLog, Stored, TransactionId};
 use crate::backend::inbox::{Inbox, lock};
 use crate::backend::partitioner::partition_for_key;
@@ -130,7 +130,7 @@ fn wake_living(watchers: &mut Vec<Weak<Notify>>) {
 }
 
 pub(super) fn unknown(partition: &TopicPartition) -> BackendError {
-    BackendError::Refused(format!("there is no partition {partition}"))
+    BackendError::UnknownPartition(format!("there is no partition {partition}"))
 }
 
 impl State {
@@ -259,6 +259,13 @@ impl State {
             for (group, partition, offset) in open.offsets {
                 self.groups.entry(group).or_default().offsets.insert(partition, offset);
             }
+        }
+    }
+
+    /// Carries out the commits that waited.
+    pub(super) fn release_commits(&mut self) {
+        for HeldCommit { group, offsets, .. } in std::mem::take(&mut self.faults.held_commits) {
+            self.groups.entry(group).or_default().offsets.extend(offsets);
         }
     }
 

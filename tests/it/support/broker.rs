@@ -144,6 +144,25 @@ impl Broker {
     }
 }
 
+/// Gives a topic further partitions, by Kafka's own tool: nothing of connect-node ever does that.
+pub async fn grow_topic(bootstrap: &str, topic: &str, partitions: i32) {
+    let lib = kafka_lib::jars().unwrap_or_else(|error| panic!("{error}"));
+    let output = tokio::process::Command::new("java")
+        .args(java_arguments(&lib, "org.apache.kafka.tools.TopicCommand"))
+        .args(["--bootstrap-server", bootstrap, "--alter", "--topic", topic])
+        .args(["--partitions", &partitions.to_string()])
+        .output()
+        .await
+        .unwrap_or_else(|error| panic!("cannot run java: {error}"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn java_arguments(lib: &Path, class: &str) -> Vec<String> {
+    let class_path = format!("{}/*", lib.display());
+    let jvm = JVM.map(str::to_owned);
+    jvm.into_iter().chain(["-cp".into(), class_path, class.into()]).collect()
+}
+
 /// So many free ports.
 fn free_ports(count: usize) -> Result<Vec<u16>, String> {
     let bind = |_| TcpListener::bind("127.0.0.1:0");
@@ -218,9 +237,7 @@ impl Node {
     }
 
     fn java_arguments(&self, class: &str) -> Vec<String> {
-        let class_path = format!("{}/*", self.lib.display());
-        let jvm = JVM.map(str::to_owned);
-        jvm.into_iter().chain(["-cp".into(), class_path, class.into()]).collect()
+        java_arguments(&self.lib, class)
     }
 
     /// Starts the broker and waits until it takes connections.

@@ -64,6 +64,12 @@ pub const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[];
 pub const SLEEPS: &[(&str, usize, &str)] = &[
     ("src/actors/supervision.rs", 1, "no time at all: lets the messages of a stopped actor be handled"),
     ("src/node/signals.rs", 1, "paused time: the moments at which signals come"),
+    (
+        "src/pipeline/sink/tests/rig.rs",
+        3,
+        "paused time: what must not happen in a while, and polls of a task that a test scripts",
+    ),
+    ("src/pipeline/source/tests.rs", 7, "paused time: what must not happen without a lease"),
     ("src/storage/tests/log.rs", 1, "paused time: an outage of a minute"),
     ("src/storage/tests/transactions.rs", 1, "paused time: the delay itself is what is tested"),
     ("tests/it/rest/connections.rs", 1, "a client that is slow on purpose"),
