@@ -1,15 +1,16 @@
 //! The daemon: reads arguments and settings, starts a worker, waits for a signal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use connect_node::actors::clients;
 use connect_node::config::WorkerConfig;
 use connect_node::node::Node;
 use connect_node::plugins::Registry;
-use connect_node::{logging, quickstart};
+use connect_node::{backend, hand_back, logging, quickstart};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -33,6 +34,14 @@ enum Command {
         /// The worker's settings, as Kafka Connect's connect-distributed.properties.
         worker_properties: PathBuf,
     },
+    /// Leaves the cluster on behalf of workers that could not: for going back to Java workers.
+    Leave {
+        /// Gives the topics back to Java workers: removes what dead workers left in the config topic. Refused while a worker lives.
+        #[arg(long, required = true)]
+        hand_back: bool,
+        /// The worker's settings, as for `distributed`.
+        worker_properties: PathBuf,
+    },
     /// Sends the lines of a file through a topic into another file, to show that it works.
     Quickstart(quickstart::Arguments),
 }
@@ -52,13 +61,19 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Distributed { worker_properties } => {
             logging::init(filter.as_deref())?;
-            let config = WorkerConfig::read(&worker_properties)
-                .with_context(|| format!("the settings in {} cannot be used", worker_properties.display()))?;
+            let config = read_config(&worker_properties)?;
             let node = Node::start(config, Registry::built_in())?;
             tracing::info!(url = node.url(), "REST API is listening");
             until_signal_or_end(&node)?;
             node.shut_down();
             node.wait()
+        }
+        Command::Leave { hand_back: _, worker_properties } => {
+            logging::init(filter.as_deref().or(Some("warn")))?;
+            let config = read_config(&worker_properties)?;
+            let backend = backend::open(&config.bootstrap_servers, &clients::connection(&config)?)?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.block_on(hand_back::hand_back(backend, &config, &mut |sentence| println!("{sentence}")))
         }
         Command::Quickstart(arguments) => {
             // Its own lines are the interesting ones.
@@ -66,6 +81,11 @@ fn run(command: Command) -> Result<()> {
             quickstart::run(arguments)
         }
     }
+}
+
+fn read_config(worker_properties: &Path) -> Result<WorkerConfig> {
+    WorkerConfig::read(worker_properties)
+        .with_context(|| format!("the settings in {} cannot be used", worker_properties.display()))
 }
 
 /// Waits for SIGTERM, SIGINT or the end of the worker.
