@@ -11,5 +11,6 @@ mod scenarios;
 mod storage;
 mod supervision;
 mod support;
+mod takeover;
 mod tidy;
 mod vectors;
