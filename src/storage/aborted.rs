@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::config_records::{Commit, ConfigRecord, commit_key, connector_key, task_key};
+use super::topic_log::FETCH_WAIT;
 use crate::backend::{
     Backend, BackendError, ClientSettings, ConsumerRecord, Isolation, ProducerRecord, ReadBatch, StartOffset,
     TopicPartition,
@@ -40,6 +41,10 @@ pub(super) async fn read(
     limit: Duration,
 ) -> Result<Readings, BackendError> {
     let deadline = Instant::now() + limit;
+    let mut settings = settings.clone();
+    let (name, wait) = FETCH_WAIT;
+    settings.entry(name.to_owned()).or_insert_with(|| wait.to_owned());
+    let settings = &settings;
     let (committed, end) = scan(backend, partition, settings, Isolation::ReadCommitted, deadline).await?;
     let (raw, _) = scan(backend, partition, settings, Isolation::ReadUncommitted, deadline).await?;
     Ok(Readings { committed, raw, end })

@@ -10,6 +10,8 @@
 //! * B1: Java's stores do not complain, but for one line for each `worker-*` record. B2 to B4: A1 to A7 the other way round.
 //!   B5: pause, resume, stop, restart and delete through Java. B6: and back again.
 
+mod crash;
+mod recorded;
 mod round_trip;
 mod topics;
 mod view;

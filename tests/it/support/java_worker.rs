@@ -60,7 +60,7 @@ impl EitherWorker {
     pub fn launch(&mut self, kind: Kind) {
         self.earlier = self.worker.log().len();
         let properties = self.worker.properties().display().to_string();
-        self.worker.program = match kind {
+        let program = match kind {
             Kind::ConnectNode => vec![binary(), "distributed".into(), properties],
             Kind::Java => {
                 let lib = kafka_lib::jars().unwrap_or_else(|error| panic!("no Java worker: {error}"));
@@ -70,6 +70,9 @@ impl EitherWorker {
                 [vec!["java".to_owned()], jvm.to_vec(), rest.to_vec()].concat()
             }
         };
+        // Recorded connectors name their files relative to where the worker runs.
+        let directory = self.worker.directory().display().to_string();
+        self.worker.program = [vec!["env".to_owned(), "-C".to_owned(), directory], program].concat();
         self.worker.start();
     }
 

@@ -45,6 +45,11 @@ impl Topics {
         Topics { backend, names: SETTINGS.map(|setting| worker.setting(setting)) }
     }
 
+    /// In the order of [`SETTINGS`].
+    pub fn names(&self) -> &[String; 3] {
+        &self.names
+    }
+
     pub fn config_topic(&self) -> &str {
         &self.names[0]
     }
