@@ -11,6 +11,7 @@
 //!   B5: pause, resume, stop, restart and delete through Java. B6: and back again.
 
 mod crash;
+mod exactly_once;
 mod recorded;
 mod round_trip;
 mod topics;

@@ -80,7 +80,7 @@ async fn what_was_aborted_is_not_read() {
         record(configs, "connector-aborted", r#"{"properties":{"connector.class":"none","name":"aborted"}}"#),
         record(configs, "target-state-source", r#"{"state":"PAUSED","state.v2":"STOPPED"}"#),
     ];
-    topics.write_aborted(&group, &aborted).await;
+    topics.write_aborted(&format!("connect-cluster-{group}"), &aborted).await;
     let ahead = record(
         &cluster.worker.setting("offset.storage.topic"),
         &format!(r#"["source",{{"filename":"{file}"}}]"#),

@@ -19,19 +19,19 @@ use crate::support::{broker, unique};
 const FILE_SOURCE: &str = "org.apache.kafka.connect.file.FileStreamSourceConnector";
 const FILE_SINK: &str = "org.apache.kafka.connect.file.FileStreamSinkConnector";
 /// Lines of one part of the transfer.
-const PART: usize = 200;
+pub const PART: usize = 200;
 
 /// Lines from a file through a topic into a file.
-struct Lines {
+pub struct Lines {
     backend: Arc<dyn Backend>,
-    topic: String,
+    pub topic: String,
     input: PathBuf,
     output: PathBuf,
     written: usize,
 }
 
 impl Lines {
-    fn append(&mut self, count: usize) {
+    pub fn append(&mut self, count: usize) {
         let text: String = (self.written..self.written + count).map(|number| format!("line {number:06}\n")).collect();
         File::options().create(true).append(true).open(&self.input).unwrap().write_all(text.as_bytes()).unwrap();
         self.written += count;
@@ -42,14 +42,14 @@ impl Lines {
     }
 
     /// Waits until the sink has written everything.
-    async fn arrive(&self, cluster: &EitherWorker) {
+    pub async fn arrive(&self, cluster: &EitherWorker) {
         let arrived = holds_within(PATIENCE, async || self.received().len() >= self.written).await;
         let (have, want) = (self.received().len(), self.written);
         assert!(arrived, "A6, A7, B4: {have} of {want} lines arrived\n{}", cluster.worker.log_tail());
     }
 
     /// A6, A7, B4: every line once, in the topic and in the file.
-    async fn check(&self, topics: &Topics) {
+    pub async fn check(&self, topics: &Topics) {
         let expected: Vec<_> = (0..self.written).map(|number| format!("line {number:06}")).collect();
         let rows = topics.read(&self.topic, Isolation::ReadCommitted).await;
         // The JSON converter of the worker wraps nothing: its schemas are off.
@@ -64,24 +64,24 @@ impl Lines {
 }
 
 /// The cluster of one round trip.
-struct Trip {
-    cluster: EitherWorker,
-    topics: Topics,
-    lines: Lines,
+pub struct Trip {
+    pub cluster: EitherWorker,
+    pub topics: Topics,
+    pub lines: Lines,
 }
 
 impl Trip {
-    async fn new() -> Trip {
+    pub async fn new(settings: &[(&str, &str)]) -> Trip {
         let bootstrap = broker().await.bootstrap();
         let json = "org.apache.kafka.connect.json.JsonConverter";
-        let settings = [
+        let usual = [
             ("key.converter", json),
             ("value.converter", json),
             ("key.converter.schemas.enable", "false"),
             ("value.converter.schemas.enable", "false"),
             ("offset.storage.partitions", "25"),
         ];
-        let cluster = EitherWorker::new(bootstrap, &settings);
+        let cluster = EitherWorker::new(bootstrap, &[&usual, settings].concat());
         let topics = Topics::of(&cluster.worker);
         let topic = unique("lines");
         let new = NewTopic { name: topic.clone(), partitions: 2, replication_factor: 1, config: Default::default() };
@@ -92,19 +92,19 @@ impl Trip {
         Trip { cluster, topics, lines }
     }
 
-    fn source(&self, file: &str) -> Vec<(&'static str, String)> {
+    pub fn source(&self, file: &str) -> Vec<(&'static str, String)> {
         let file = self.cluster.worker.directory().join(file).display().to_string();
         let (class, topic) = (FILE_SOURCE.to_owned(), self.lines.topic.clone());
         vec![("connector.class", class), ("tasks.max", "1".to_owned()), ("file", file), ("topic", topic)]
     }
 
-    fn sink(&self, file: &str, topic: &str, tasks: u32) -> Vec<(&'static str, String)> {
+    pub fn sink(&self, file: &str, topic: &str, tasks: u32) -> Vec<(&'static str, String)> {
         let file = self.cluster.worker.directory().join(file).display().to_string();
         let (class, topic) = (FILE_SINK.to_owned(), topic.to_owned());
         vec![("connector.class", class), ("tasks.max", tasks.to_string()), ("file", file), ("topics", topic)]
     }
 
-    async fn put(&self, name: &str, config: &[(&'static str, String)]) {
+    pub async fn put(&self, name: &str, config: &[(&'static str, String)]) {
         let config: Vec<_> = config.iter().map(|(name, value)| (*name, value.as_str())).collect();
         self.cluster.worker.put(name, &config).await;
     }
@@ -125,7 +125,7 @@ impl Trip {
     }
 
     /// Lines come in until the end, and while nobody runs.
-    async fn stop(&mut self, kind: Kind) {
+    pub async fn stop(&mut self, kind: Kind) {
         self.lines.append(PART);
         self.cluster.stop(kind).await;
         self.lines.append(PART);
@@ -162,7 +162,7 @@ const OURS_ADDED: &[(&str, &[&str])] = &[
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn java_and_connect_node_take_turns() {
-    let mut trip = Trip::new().await;
+    let mut trip = Trip::new(&[]).await;
     let first = java_begins(&mut trip).await;
     let second = connect_node_takes_over(&mut trip, first).await;
     leave_what_a_crash_leaves(&trip).await;
@@ -311,7 +311,8 @@ async fn leave_what_a_crash_leaves(trip: &Trip) {
         record("connector-source", Some(r#"{"properties":{"connector.class":"none","name":"source"}}"#)),
         record("connector-aborted", Some(r#"{"properties":{"connector.class":"none","name":"aborted"}}"#)),
     ];
-    trip.topics.write_aborted(&trip.cluster.worker.setting("group.id"), &aborted).await;
+    let group = trip.cluster.worker.setting("group.id");
+    trip.topics.write_aborted(&format!("connect-cluster-{group}"), &aborted).await;
     let handed = trip.cluster.hand_back().await;
     let said = String::from_utf8_lossy(&handed.stdout).into_owned();
     println!("{said}");

@@ -108,10 +108,9 @@ impl Topics {
         }
     }
 
-    /// Writes records to the config topic in a transaction of the id that writers share, and aborts it.
-    pub async fn write_aborted(&self, group: &str, records: &[ProducerRecord]) {
-        let id = format!("connect-cluster-{group}");
-        let writer = self.backend.transactional_writer(&ClientSettings::new(), &id, PATIENCE).await.unwrap();
+    /// Writes records in a transaction of this id, and aborts it. The id that the writers of a config topic share is `connect-cluster-<group.id>`.
+    pub async fn write_aborted(&self, id: &str, records: &[ProducerRecord]) {
+        let writer = self.backend.transactional_writer(&ClientSettings::new(), id, PATIENCE).await.unwrap();
         writer.begin().unwrap();
         writer.send(records).await.unwrap();
         writer.abort(PATIENCE).await.unwrap();
