@@ -12,6 +12,7 @@
 
 mod crash;
 mod exactly_once;
+mod guide;
 mod recorded;
 mod round_trip;
 mod topics;

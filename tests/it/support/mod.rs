@@ -3,7 +3,7 @@
 pub mod broker;
 pub mod faulty;
 pub mod java_worker;
-mod kafka_lib;
+pub mod kafka_lib;
 pub mod node;
 pub mod process;
 
