@@ -1,14 +1,15 @@
 //! The daemon: reads arguments and settings, starts a worker, runs it until a signal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use connect_node::actors::clients;
 use connect_node::config::{WorkerConfig, environment};
 use connect_node::node::Node;
 use connect_node::plugins::Registry;
-use connect_node::{logging, quickstart, standalone};
+use connect_node::{backend, hand_back, logging, quickstart, standalone};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -36,6 +37,14 @@ enum Command {
         /// A connector each: properties, or JSON as for POST /connectors.
         connectors: Vec<PathBuf>,
     },
+    /// Leaves the cluster on behalf of workers that could not: for going back to Java workers.
+    Leave {
+        /// Gives the topics back to Java workers: removes what dead workers left in the config topic. Refused while a worker lives.
+        #[arg(long, required = true)]
+        hand_back: bool,
+        /// The worker's settings, as for `distributed`.
+        worker_properties: Option<PathBuf>,
+    },
     /// Sends the lines of a file through a topic into another file, to show that it works.
     Quickstart(quickstart::Arguments),
 }
@@ -55,8 +64,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Distributed { worker_properties } => {
             logging::init(filter.as_deref())?;
-            let config = WorkerConfig::load(worker_properties.as_deref(), &environment::variables())
-                .context("the worker cannot start with these settings")?;
+            let config = read_config(worker_properties.as_deref())?;
             let node = Node::start(config, Registry::built_in())?;
             tracing::info!(url = node.url(), "REST API is listening");
             node.run_until_signal()
@@ -67,10 +75,22 @@ fn run(command: Command) -> Result<()> {
             node.run_until_signal()?;
             connectors.outcome()
         }
+        Command::Leave { hand_back: _, worker_properties } => {
+            logging::init(filter.as_deref().or(Some("warn")))?;
+            let config = read_config(worker_properties.as_deref())?;
+            let backend = backend::open(&config.bootstrap_servers, &clients::connection(&config)?)?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.block_on(hand_back::hand_back(backend, &config, &mut |sentence| println!("{sentence}")))
+        }
         Command::Quickstart(arguments) => {
             // Its own lines are the interesting ones.
             logging::init(filter.as_deref().or(Some("warn")))?;
             quickstart::run(arguments)
         }
     }
+}
+
+fn read_config(worker_properties: Option<&Path>) -> Result<WorkerConfig> {
+    WorkerConfig::load(worker_properties, &environment::variables())
+        .context("the worker cannot start with these settings")
 }

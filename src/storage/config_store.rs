@@ -59,6 +59,11 @@ pub enum NotEvicted {
 #[error("the topic was written to while it was examined; try again")]
 pub struct LogMoved;
 
+/// A worker has joined meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("worker {0} has joined meanwhile")]
+pub struct MembersChanged(pub String);
+
 /// The config topic.
 pub struct ConfigStore {
     backend: Arc<dyn Backend>,
@@ -281,13 +286,11 @@ impl ConfigStore {
     }
 
     /// Appends the committed record again for each key whose last record was aborted, in one transaction, so that a Java worker without
-    /// exactly-once reads what is true. Returns how many records that took. For giving the topic back: tasks whose commit is among them
-    /// restart.
+    /// exactly-once reads what is true. A connector is written as a whole. Returns how many records that took. For giving the topic back:
+    /// tasks whose commit is among them restart.
     pub async fn restate_aborted(&self, limit: Duration) -> Result<usize, CompareError<LogMoved>> {
-        let partition = TopicPartition { topic: self.log.topic().into(), partition: PARTITION };
-        let found = aborted::find(&*self.backend, &partition, &self.reader, limit).await;
-        let failed = |error| CompareError::NotWritten(LogError::Backend { topic: self.log.topic().into(), error });
-        let (records, end) = found.map_err(failed)?;
+        let readings = self.readings(limit).await.map_err(CompareError::NotWritten)?;
+        let (records, end) = (readings.restatements(self.log.topic()), readings.end);
         let count = records.len();
         if count == 0 {
             return Ok(0);
@@ -324,6 +327,49 @@ impl ConfigStore {
                 }
             }
         }
+    }
+
+    /// The keys whose last record was aborted, or is part of a transaction that is open: of these a Java worker without exactly-once
+    /// reads what is not true. Task records that no commit speaks of are left out, since nobody acts on them.
+    pub async fn aborted_keys(&self, limit: Duration) -> Result<Vec<String>, LogError> {
+        let readings = self.readings(limit).await?;
+        let again = readings.restatements(self.log.topic());
+        let hidden = readings.hidden().filter(|(key, _)| again.iter().any(|record| record.key.as_ref() == Some(*key)));
+        Ok(hidden.map(|(key, _)| String::from_utf8_lossy(key).into_owned()).collect())
+    }
+
+    async fn readings(&self, limit: Duration) -> Result<aborted::Readings, LogError> {
+        let partition = TopicPartition { topic: self.log.topic().into(), partition: PARTITION };
+        let read = aborted::read(&*self.backend, &partition, &self.reader, limit).await;
+        read.map_err(|error| LogError::Backend { topic: self.log.topic().into(), error })
+    }
+
+    /// Writes the tombstones of these members in one transaction, if they are all there are, each still in the life that is named. `reason` is
+    /// for operators and goes into a header.
+    pub async fn remove_members(
+        &self,
+        members: Vec<(String, Incarnation)>,
+        by: &str,
+        reason: &str,
+    ) -> Result<(), CompareError<MembersChanged>> {
+        let tombstone = |(id, _): &(String, Incarnation)| {
+            let mut tombstone = plan::member_gone(id).encode(self.log.topic());
+            tombstone.headers = plan::eviction_headers(by, reason);
+            tombstone
+        };
+        let tombstones: Vec<_> = members.iter().map(tombstone).collect();
+        let check = move |state: &ClusterState| {
+            let is_known = |id: &str, life: Incarnation| members.iter().any(|known| known.0 == id && known.1 == life);
+            match state.members().find(|(id, entry)| !is_known(id, entry.incarnation())) {
+                Some((id, _)) => Err(MembersChanged(id.to_owned())),
+                None => {
+                    let here = |(id, _): &&(String, Incarnation)| state.member(id).is_some();
+                    let pairs = members.iter().zip(&tombstones);
+                    Ok(pairs.filter(|(member, _)| here(member)).map(|(_, tombstone)| tombstone.clone()).collect())
+                }
+            }
+        };
+        self.writes.put(&self.log, check).await.map(|_| ())
     }
 
     async fn take_over(&self, limit: Duration) -> Result<(), LogError> {

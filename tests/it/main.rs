@@ -17,5 +17,6 @@ mod standalone;
 mod storage;
 mod supervision;
 mod support;
+mod takeover;
 mod tidy;
 mod vectors;

@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod faulty;
+pub mod java_worker;
 pub mod kafka_lib;
 pub mod node;
 pub mod process;

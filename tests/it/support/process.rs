@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::future::Future;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -37,19 +37,24 @@ exec 3<&-
 exec "$@"
 "#;
 
+/// The executable of connect-node.
+pub fn binary() -> String {
+    std::env::var(BINARY_VARIABLE).unwrap_or_else(|_| env!("CARGO_BIN_EXE_connect-node").to_owned())
+}
+
 /// A worker with its settings, alive or not. Killed when dropped.
 pub struct Worker {
     directory: TempDir,
     url: String,
-    program: Vec<String>,
+    /// What runs with the settings.
+    pub(super) program: Vec<String>,
     child: Option<Child>,
 }
 
 impl Worker {
     /// The daemon with internal topics and a group of its own, not started. `settings` win over these.
     pub fn new(bootstrap: &str, settings: &[(&str, &str)]) -> Worker {
-        let binary = std::env::var(BINARY_VARIABLE).unwrap_or_else(|_| env!("CARGO_BIN_EXE_connect-node").to_owned());
-        let worker = Worker::with_program(bootstrap, settings, vec![binary, "distributed".to_owned()]);
+        let worker = Worker::with_program(bootstrap, settings, vec![binary(), "distributed".to_owned()]);
         let properties = worker.properties().display().to_string();
         Worker { program: [worker.program.clone(), vec![properties]].concat(), ..worker }
     }
@@ -190,6 +195,14 @@ impl Worker {
     /// Everything that it and its earlier lives have logged.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
+    }
+
+    /// Another command of connect-node with the same settings, run to its end.
+    pub async fn command(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(binary());
+        command.args(arguments).arg(self.properties()).stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(PATIENCE, command.output()).await;
+        output.unwrap_or_else(|_| panic!("{arguments:?} did not end within {} s", PATIENCE.as_secs())).unwrap()
     }
 
     /// The end of its log.

@@ -6,6 +6,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("node", &["*"]),
     ("quickstart", &["node", "actors", "plugins", "config"]),
     ("standalone", &["node", "actors", "plugins", "config"]),
+    ("hand_back", &["actors", "storage", "backend", "config", "cluster", "connect_api"]),
     ("rest", &["actors", "plugins", "metrics", "connect_api"]),
     ("actors", &["cluster", "plugins", "pipeline", "storage", "backend", "config", "metrics", "connect_api"]),
     ("pipeline", &["storage", "backend", "metrics", "connect_api"]),
