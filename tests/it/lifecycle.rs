@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use connect_node::backend::ProducerRecord;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
 use crate::support::faulty::{self, SINK, SOURCE};
@@ -364,11 +364,16 @@ async fn a_failed_task_is_failed_until_somebody_restarts_it(setup: Setup) {
     node.wait_for_state(&name, Some(1), "RUNNING").await;
     node.wait_for_state(&name, Some(0), "RUNNING").await;
     assert_eq!(faulty::calls(&name, "start"), starts + 3, "only the failed task was started again");
+    let moves = async || {
+        let values = setup.values(&topic).await;
+        values.iter().flatten().any(|value| serde_json::from_slice::<Value>(value).unwrap()["task"] == 1)
+    };
+    node.until("the restarted task moves records", moves).await;
     node.stop().await;
     // Both tasks write to one partition; each keeps its order, and what the failed one had sent is not sent again.
     let mut next = [0; 2];
     for value in setup.values(&topic).await {
-        let value: serde_json::Value = serde_json::from_slice(&value.unwrap()).unwrap();
+        let value: Value = serde_json::from_slice(&value.unwrap()).unwrap();
         let task = value["task"].as_u64().unwrap() as usize;
         assert_eq!(value["seq"], next[task], "task {task}");
         next[task] += 1;

@@ -41,7 +41,12 @@ impl EitherWorker {
         // Scanning the class path for plug-ins takes most of a start.
         let settings =
             [&[("plugin.discovery", "service_load"), ("offset.flush.interval.ms", "500")], settings].concat();
-        EitherWorker { worker: Worker::new(bootstrap, &settings), earlier: 0 }
+        let mut worker = Worker::new(bootstrap, &settings);
+        if settings.contains(&("exactly.once.source.support", "enabled")) {
+            // connect-node refuses what it cannot do; Java does not look at this.
+            worker.environment.push(("CONNECT_EXACTLY_ONCE_SOURCE_SUPPORT", "disabled"));
+        }
+        EitherWorker { worker, earlier: 0 }
     }
 
     /// Starts it and waits until it answers. Says how long that took.

@@ -48,6 +48,8 @@ pub struct Worker {
     url: String,
     /// What runs with the settings.
     pub(super) program: Vec<String>,
+    /// Variables of its environment.
+    pub environment: Vec<(&'static str, &'static str)>,
     child: Option<Child>,
 }
 
@@ -116,7 +118,7 @@ impl Worker {
         // The last line of a name counts.
         lines.extend(settings.iter().map(|(name, value)| format!("{name}={value}")));
         fs::write(directory.path().join("worker.properties"), lines.join("\n") + "\n").unwrap();
-        Worker { directory, url: format!("http://127.0.0.1:{port}"), program, child: None }
+        Worker { directory, url: format!("http://127.0.0.1:{port}"), program, environment: Vec::new(), child: None }
     }
 
     /// A directory of its own for what its connectors read and write.
@@ -149,6 +151,7 @@ impl Worker {
             .args(["-c", LEASH, "leash"])
             .args(&self.program)
             .env(PROPERTIES_VARIABLE, self.properties())
+            .envs(self.environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -200,7 +203,8 @@ impl Worker {
     /// Another command of connect-node with the same settings, run to its end.
     pub async fn command(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(binary());
-        command.args(arguments).arg(self.properties()).stdin(Stdio::null()).kill_on_drop(true);
+        command.args(arguments).arg(self.properties()).envs(self.environment.iter().copied());
+        command.stdin(Stdio::null()).kill_on_drop(true);
         let output = tokio::time::timeout(PATIENCE, command.output()).await;
         output.unwrap_or_else(|_| panic!("{arguments:?} did not end within {} s", PATIENCE.as_secs())).unwrap()
     }

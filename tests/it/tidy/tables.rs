@@ -72,7 +72,7 @@ pub const SLEEPS: &[(&str, usize, &str)] = &[
     ),
     ("src/pipeline/source/tests.rs", 7, "paused time: what must not happen without a lease"),
     ("src/storage/tests/log.rs", 1, "paused time: an outage of a minute"),
-    ("src/storage/tests/transactions.rs", 1, "paused time: the delay itself is what is tested"),
+    ("src/storage/tests/transactions.rs", 2, "paused time: the delays themselves are what is tested"),
     ("tests/it/rest/connections.rs", 1, "a client that is slow on purpose"),
     (
         "tests/it/scenarios/runner.rs",
@@ -102,5 +102,6 @@ pub const IGNORED: &[(&str, usize, &str)] = &[
         "takes a minute; run after a change of a rule, the same check with fewer seeds always runs",
     ),
     ("src/actors/herder/tests.rs", 1, "a measurement, which asserts nothing; run when a start became slow"),
+    ("tests/it/guards/mod.rs", 1, "builds the program for each guard; run after a change of one, and before a release"),
     ("tests/it/scenarios.rs", 1, "needs a running worker that the caller names, for example Kafka's own"),
 ];
