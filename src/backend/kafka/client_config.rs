@@ -99,8 +99,10 @@ pub(super) fn producer(settings: &ClientSettings) -> ClientSettings {
 /// Settings of the producer of a transactional id. Its records cannot outlive their transaction, so there is no time-out of their own.
 pub(super) fn transactional(settings: &ClientSettings, transactional_id: &str) -> ClientSettings {
     let id = [("transactional.id", transactional_id)];
+    // It connects a second time when it learns who its coordinator is, and waits that long before: somebody waits for the answer.
+    let soon = [("reconnect.backoff.ms", "50")];
     let rules: [&[_]; 3] = [&COMMON_RULES, &PRODUCER_RULES, &id];
-    let mut all = with(settings, &[&COMMON_DEFAULTS, &PRODUCER_DEFAULTS], &rules);
+    let mut all = with(settings, &[&COMMON_DEFAULTS, &PRODUCER_DEFAULTS, &soon], &rules);
     all.remove("message.timeout.ms");
     all
 }
