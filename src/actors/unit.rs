@@ -70,9 +70,10 @@ impl UnitActor {
     /// A unit that has not begun.
     pub fn new(start: StartUnit, deps: Arc<Deps>, worker: Addr<Worker>) -> Self {
         let StartUnit { run, spec, target, lease, offsets } = start;
+        // Of the highest level: also a log of errors alone says whose they are.
         let span = match &spec {
-            UnitSpec::Connector { name, .. } => tracing::info_span!("connector", connector = name),
-            UnitSpec::Task { id, .. } => tracing::info_span!("task", connector = id.connector, task = id.task),
+            UnitSpec::Connector { name, .. } => tracing::error_span!("connector", connector = name),
+            UnitSpec::Task { id, .. } => tracing::error_span!("task", connector = id.connector, task = id.task),
         };
         UnitActor {
             run,
