@@ -230,6 +230,25 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_is_the_failure_of_its_pump() {
+        supervision::install_panic_hook();
+        let runtime = pump_runtime().unwrap();
+        let pumps = Pumps::new(runtime.handle().clone());
+        for blocking in [false, true] {
+            let (ends, ended) = mpsc::channel();
+            let phase = Arc::<PhaseCell>::default();
+            phase.enter(Phase::Put);
+            let panics = Box::pin(async { panic!("on purpose") });
+            super::start(&pumps, blocking, "pump", phase, panics, move |end| ends.send(end).unwrap()).unwrap();
+            let end: PumpEnd = ended.recv_timeout(Duration::from_secs(20)).expect("its end is a message");
+            let failure = end.unwrap_err();
+            assert_eq!(failure.phase, Phase::Put);
+            assert!(failure.message.contains("on purpose") && failure.backtrace.is_some(), "{failure:?}");
+        }
+        runtime.shutdown_background();
+    }
+
+    #[test]
     fn pumps_that_block_without_saying_so_do_not_starve_the_others() {
         let runtime = pump_runtime().unwrap();
         let pumps = Pumps::new(runtime.handle().clone());

@@ -101,6 +101,8 @@ async fn a_topic_made_anew_is_read_from_its_beginning_also_with_fewer_partitions
         rig.until_committed("t", 0, 4).await;
         rig.delete("t").await;
         rig.topic("t", partitions).await;
+        // A commit that was under way when the topic was deleted.
+        rig.backend.committed_offsets().commit("connect-rig", &[(at("t", 0), 4)]).await.unwrap();
         rig.write("t", 0, records);
         let expected: Vec<i64> = (0..4).chain(0..records as i64).collect();
         rig.until("all new records arrive", |world| world.offsets_of("t", 0) == expected).await;
@@ -279,7 +281,60 @@ async fn the_last_commit_waits_for_the_one_under_way() {
     assert_eq!(rig.committed("t", 0).await, Some(2));
 }
 
+#[tokio::test(start_paused = true)]
+async fn only_what_pre_commit_allows_and_what_was_put_is_committed() {
+    let mut rig = Rig::new(&["t", "u"]);
+    rig.topic("t", 1).await;
+    rig.topic("u", 1).await;
+    rig.write("t", 0, 3);
+    rig.write("u", 0, 3);
+    rig.start();
+    rig.until("records arrive", |world| world.puts.len() == 6).await;
+    rig.world().allowed = Some(offsets(&[("t", 0, 2), ("u", 0, 9), ("elsewhere", 7, 1)]));
+    rig.commit.raise();
+    rig.until("they are flushed", |world| world.saw("flush t-0=3")).await;
+    rig.pass(SECOND).await;
+    assert_eq!((rig.committed("t", 0).await, rig.committed("u", 0).await), (Some(2), None));
+    rig.stop().await;
+}
+
+/// Another worker may run the task by the time its flush returns.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_committed_when_the_lease_ends_during_a_flush() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 3);
+    rig.start();
+    rig.until("records arrive", |world| world.puts.len() == 3).await;
+    rig.world().pre_commit_takes = Some(2 * SECOND);
+    rig.commit.raise();
+    rig.until("they are flushed", |world| world.saw("flush t-0=3")).await;
+    rig.lease(false);
+    rig.pass(5 * SECOND).await;
+    assert_eq!(rig.committed("t", 0).await, None);
+    rig.lease(true);
+    rig.until_committed("t", 0, 3).await;
+    rig.stop().await;
+}
+
 // ---- put ----
+
+/// The lease ends while a read waits for records.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_put_without_a_lease() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 1);
+    rig.start();
+    rig.until("the first record arrives", |world| world.puts.len() == 1).await;
+    rig.lease(false);
+    rig.write("t", 0, 1);
+    rig.pass(5 * SECOND).await;
+    assert_eq!(rig.world().puts.len(), 1, "another worker may run the task by now");
+    rig.lease(true);
+    rig.until("it arrives when the lease is back", |world| world.puts.len() == 2).await;
+    rig.stop().await;
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_put_is_retried_with_the_same_batch_and_commits_go_on_meanwhile() {

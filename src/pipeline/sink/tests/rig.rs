@@ -52,6 +52,10 @@ pub struct World {
     /// Waits asked for by failing `put`s.
     pub put_timeout: Option<Duration>,
     pub pre_commit: VecDeque<Result<(), ConnectError>>,
+    /// How long the next `pre_commit` takes.
+    pub pre_commit_takes: Option<Duration>,
+    /// What the next `pre_commit` allows, in place of what it was asked for.
+    pub allowed: Option<Offsets>,
     pub stop_hangs: bool,
     /// Every call that is worth it: `open t-0`, `close t-0`, `flush t-0=3`.
     pub events: Vec<String>,
@@ -121,9 +125,17 @@ impl SinkTask for Scripted {
     }
 
     async fn pre_commit(&mut self, offsets: &Offsets) -> connect_api::Result<Offsets> {
+        let takes = {
+            let mut world = self.world();
+            world.events.extend(offsets.iter().map(|(partition, offset)| format!("flush {partition}={offset}")));
+            world.pre_commit_takes.take()
+        };
+        if let Some(takes) = takes {
+            sleep(takes).await;
+        }
         let mut world = self.world();
-        world.events.extend(offsets.iter().map(|(partition, offset)| format!("flush {partition}={offset}")));
-        world.pre_commit.pop_front().unwrap_or(Ok(())).map(|()| offsets.clone())
+        let allowed = world.allowed.take().unwrap_or_else(|| offsets.clone());
+        world.pre_commit.pop_front().unwrap_or(Ok(())).map(|()| allowed)
     }
 
     async fn close(&mut self, partitions: &[TopicPartition]) -> connect_api::Result<()> {
