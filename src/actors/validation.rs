@@ -216,6 +216,7 @@ impl PluginSettings for Installed<'_> {
 /// Settings of Kafka Connect that change what is delivered and are not built yet, with the values that ask for nothing. A
 /// connector that relies on them must not run as if they were there.
 const NOT_BUILT: &[(&str, &[&str])] = &[
+    ("consumer.override.bootstrap.servers", &[""]),
     ("errors.tolerance", &["", "none"]),
     ("errors.retry.timeout", &["", "0"]),
     ("errors.deadletterqueue.topic.name", &[""]),
