@@ -403,3 +403,60 @@ async fn a_stop_that_hangs_hides_no_failure() {
     let failure = rig.phase.failure().expect("it is known before the end");
     assert_eq!((failure.phase, &*failure.message), (Phase::Put, "the first failure"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_without_a_leader_keeps_no_other_waiting() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 5).await;
+    for partition in 0..5 {
+        rig.write("t", partition, 1);
+    }
+    rig.faults.set_leaderless(Some(at("t", 3)));
+    rig.start();
+    rig.until("all others arrive", |world| world.puts.len() == 4).await;
+    assert!(!rig.world().saw("open t-3"));
+    rig.faults.set_leaderless(None);
+    rig.until("it arrives when it has one", |world| world.offsets_of("t", 3) == [0]).await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_position_that_nobody_answers_for_keeps_no_other_waiting() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 2).await;
+    rig.write("t", 0, 4);
+    rig.write("t", 1, 1);
+    rig.start();
+    rig.until("records arrive", |world| world.puts.len() == 5).await;
+    rig.faults.set_leaderless(Some(at("t", 0)));
+    rig.hooks.lose_from("t", 0, 1);
+    rig.pass(5 * SECOND).await;
+    rig.write("t", 1, 1);
+    rig.until("the other goes on", |world| world.offsets_of("t", 1) == [0, 1]).await;
+    rig.faults.set_leaderless(None);
+    rig.until("it begins anew", |world| world.offsets_of("t", 0) == [0, 1, 2, 3, 0]).await;
+    rig.stop().await;
+}
+
+/// The commit of a former topic that is still under way would pass for one of the new topic, and records in front of it for committed.
+#[tokio::test(start_paused = true)]
+async fn a_late_commit_of_a_former_topic_does_not_count() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 4);
+    rig.start();
+    rig.until("records arrive", |world| world.puts.len() == 4).await;
+    rig.faults.hold_commits(true);
+    rig.commit.raise();
+    rig.pass(6 * SECOND).await;
+    rig.delete("t").await;
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 1);
+    rig.pass(40 * SECOND).await;
+    rig.faults.hold_commits(false);
+    rig.until("the new record arrives", |world| world.offsets_of("t", 0) == [0, 1, 2, 3, 0]).await;
+    rig.world().pre_commit.push_back(Err(ConnectError::fatal("disk")));
+    rig.commit.raise();
+    rig.until("it comes again, since its flush failed", |world| world.offsets_of("t", 0) == [0, 1, 2, 3, 0, 0]).await;
+    rig.stop().await;
+}
