@@ -298,7 +298,7 @@ impl Handler<StatusAnswer> for Herder {
             StatusAnswer::Written(token, Err(error)) => {
                 tracing::warn!(%error, "a register was not written");
                 self.registers_under_way.remove(&token);
-                let retriable = actions::is_retriable(&error);
+                let retriable = error.is_retriable();
                 self.step(Event::AppendFailed { token, retriable, error: error.to_string() }, context);
             }
             StatusAnswer::Sealed(unit, claim) => self.sealed(unit, claim, context),

@@ -94,14 +94,11 @@ async fn sink_offsets(deps: &Deps, config: &Props) -> HerderResult<Vec<Connector
 }
 
 fn offset_error(error: &OffsetError) -> HerderError {
-    let text = format!("the offset topic could not be read: {error}");
+    let text = format!("the source offsets could not be read: {error}");
     if error.is_retriable() { HerderError::Unavailable(text) } else { HerderError::Internal(text) }
 }
 
 fn backend_error(error: &BackendError, group: &str) -> HerderError {
     let text = format!("the committed offsets of group {group} could not be read: {error}");
-    match error {
-        BackendError::Retriable(_) => HerderError::Unavailable(text),
-        _ => HerderError::Internal(text),
-    }
+    if error.is_retriable() { HerderError::Unavailable(text) } else { HerderError::Internal(text) }
 }

@@ -227,7 +227,7 @@ impl TopicLog {
             return match (doubt, error) {
                 (Some(offsets), LogError::Backend { error, .. }) => Attempt::InDoubt(offsets, error),
                 (Some(_), error) => Attempt::Failed(CompareError::Unknown(error)),
-                (None, LogError::Backend { error: error @ BackendError::Retriable(_), .. }) => Attempt::Again(error),
+                (None, LogError::Backend { error, .. }) if error.is_retriable() => Attempt::Again(error),
                 (None, error) => Attempt::Failed(CompareError::NotWritten(error)),
             };
         }
