@@ -83,6 +83,8 @@ pub struct Herder {
     status_restarts: Restarts,
     registers_under_way: BTreeSet<Token>,
     seals: HashSet<(UnitId, u64)>,
+    /// Deleted connectors whose used topics are being forgotten.
+    forgetting: HashSet<String>,
     /// Whether the last request for the ends of the internal topics failed.
     ends_unknown: bool,
     cluster_id: Option<String>,
@@ -129,6 +131,7 @@ impl Herder {
             status_restarts: Restarts::new(),
             registers_under_way: BTreeSet::new(),
             seals: HashSet::new(),
+            forgetting: HashSet::new(),
             ends_unknown: false,
             cluster_id: None,
         }

@@ -123,13 +123,36 @@ impl SourcePump {
             if self.control.directive() != Directive::Run {
                 return Ok(false);
             }
-            if self.delivery.progress()? == 0 {
+            let waiting = self.delivery.progress()?;
+            if self.delivery.is_full() {
+                self.flush_early().await;
+                return Ok(false);
+            }
+            if waiting == 0 {
                 return Ok(true);
             }
             tokio::select! {
                 _ = self.delivery.changed() => {}
                 _ = sleep(SEND_RETRY) => {}
                 _ = self.control.changed_from(Directive::Run) => return Ok(false),
+            }
+        }
+    }
+
+    /// Too many records wait for `commit_record`: writes their offsets before the interval is over.
+    async fn flush_early(&mut self) {
+        self.enter(Phase::OffsetWrite);
+        let flushed = tokio::select! {
+            flushed = flush_offsets(&self.delivery, &self.offsets, self.flush_timeout) => flushed,
+            _ = self.control.changed_from(Directive::Run) => return,
+        };
+        if let Err(error) = &flushed {
+            tracing::warn!(%error, "offsets are not written, and too many records wait for it: nothing more is read until they are");
+        }
+        if !matches!(flushed, Ok(1..)) {
+            tokio::select! {
+                _ = sleep(SEND_RETRY) => {}
+                _ = self.control.changed_from(Directive::Run) => {}
             }
         }
     }

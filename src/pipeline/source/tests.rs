@@ -364,3 +364,18 @@ async fn an_abandoned_task_writes_neither_records_nor_offsets() {
     let failure = rig.end().await.unwrap_err();
     assert_eq!(failure.phase, Phase::Send, "{failure:?}");
 }
+
+/// What waits for `commit_record` waits for its offset, which an outage of the offset store keeps from being durable.
+#[tokio::test(start_paused = true)]
+async fn records_that_wait_for_their_offsets_are_bounded() {
+    const BATCH: usize = 10_000;
+    let rig = Rig::start(BATCH, |_| ());
+    rig.offsets.1.store(true, Ordering::SeqCst);
+    rig.world.batches.lock().unwrap().extend((0..9).map(|_| batch(BATCH)));
+    rig.world.more.notify_one();
+    rig.pass(120 * SECOND).await;
+    let left = rig.world.batches.lock().unwrap().len();
+    assert_eq!(left, 3, "seven batches are more than may wait");
+    rig.offsets.1.store(false, Ordering::SeqCst);
+    rig.until("the rest is read, without any interval", async || rig.world.batches.lock().unwrap().is_empty()).await;
+}
