@@ -5,12 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use connect_api::converter::RawHeader;
-use connect_api::{
-    ConfigDef, Converter, FieldMap, Header, HeaderConverter, Record, RecordMetadata, Schema, SchemaAndValue,
-    SourceOffset, SourcePartition, TopicPartition, Value,
-};
+use connect_api::{FieldMap, Record, RecordMetadata, SchemaAndValue, SourceOffset, SourcePartition, TopicPartition};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -20,7 +15,7 @@ use crate::backend::memory::{self, Faults};
 use crate::backend::{Backend, BackendError, ClientSettings, Isolation};
 use crate::metrics::{Metrics, TaskKind};
 use crate::pipeline::transform_chain::TransformChain;
-use crate::pipeline::{Converters, PhaseCell};
+use crate::pipeline::{PhaseCell, plain};
 use crate::storage::offset_store::{OffsetEntry, OffsetStore};
 use crate::storage::topic_log::LogError;
 
@@ -65,44 +60,6 @@ impl SourceTask for Scripted {
     }
     async fn stop(&mut self) -> connect_api::Result<()> {
         Ok(())
-    }
-}
-
-struct Plain;
-
-impl Converter for Plain {
-    fn config(&self) -> ConfigDef {
-        ConfigDef::new()
-    }
-    fn configure(&mut self, _: &Props, _: bool) -> connect_api::Result<()> {
-        Ok(())
-    }
-    fn from_connect_data(
-        &mut self,
-        _: &str,
-        _: &[Header],
-        _: Option<&Schema>,
-        _: &Value,
-    ) -> connect_api::Result<Option<Bytes>> {
-        Ok(Some(Bytes::from_static(b"v")))
-    }
-    fn to_connect_data(&mut self, _: &str, _: &[RawHeader], _: Option<&Bytes>) -> connect_api::Result<SchemaAndValue> {
-        Ok(SchemaAndValue::NULL)
-    }
-}
-
-impl HeaderConverter for Plain {
-    fn config(&self) -> ConfigDef {
-        ConfigDef::new()
-    }
-    fn configure(&mut self, _: &Props) -> connect_api::Result<()> {
-        Ok(())
-    }
-    fn from_connect_header(&mut self, _: &str, _: &str, _: &SchemaAndValue) -> connect_api::Result<Option<Bytes>> {
-        Ok(None)
-    }
-    fn to_connect_header(&mut self, _: &str, _: &str, _: Option<&Bytes>) -> connect_api::Result<SchemaAndValue> {
-        Ok(SchemaAndValue::NULL)
     }
 }
 
@@ -166,7 +123,7 @@ impl Rig {
         );
         let offsets = Arc::new(Offsets::default());
         let connector_offsets = Arc::new(ConnectorOffsets::new(offsets.clone(), "rig"));
-        let converters = Converters { key: Box::new(Plain), value: Box::new(Plain), header: Box::new(Plain) };
+        let converters = plain::converters();
         let world = Arc::<World>::default();
         world.batches.lock().unwrap().push_back(batch(records));
         let flushed = connector_offsets.clone();

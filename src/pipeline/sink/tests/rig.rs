@@ -7,12 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use connect_api::converter::RawHeader;
 use connect_api::sink::Offsets;
-use connect_api::{
-    ConfigDef, ConnectError, Converter, Header, HeaderConverter, Props, Schema, SchemaAndValue, SinkRecord, SinkTask,
-    SinkTaskContext, TopicPartition, Value,
-};
+use connect_api::{ConnectError, Props, SinkRecord, SinkTask, SinkTaskContext, TopicPartition};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -22,7 +18,7 @@ use crate::backend::memory::{self, Faults, Hooks};
 use crate::backend::{Backend, ClientSettings, Isolation, NewTopic, ProducerRecord};
 use crate::metrics::{Metrics, TaskKind};
 use crate::pipeline::transform_chain::TransformChain;
-use crate::pipeline::{Converters, PhaseCell, Topics};
+use crate::pipeline::{PhaseCell, Topics, plain};
 
 /// Paused time goes by at once; a condition that takes longer never comes.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -153,44 +149,6 @@ impl SinkTask for Scripted {
     }
 }
 
-struct Plain;
-
-impl Converter for Plain {
-    fn config(&self) -> ConfigDef {
-        ConfigDef::new()
-    }
-    fn configure(&mut self, _: &Props, _: bool) -> connect_api::Result<()> {
-        Ok(())
-    }
-    fn from_connect_data(
-        &mut self,
-        _: &str,
-        _: &[Header],
-        _: Option<&Schema>,
-        _: &Value,
-    ) -> connect_api::Result<Option<Bytes>> {
-        Ok(None)
-    }
-    fn to_connect_data(&mut self, _: &str, _: &[RawHeader], _: Option<&Bytes>) -> connect_api::Result<SchemaAndValue> {
-        Ok(SchemaAndValue::NULL)
-    }
-}
-
-impl HeaderConverter for Plain {
-    fn config(&self) -> ConfigDef {
-        ConfigDef::new()
-    }
-    fn configure(&mut self, _: &Props) -> connect_api::Result<()> {
-        Ok(())
-    }
-    fn from_connect_header(&mut self, _: &str, _: &str, _: &SchemaAndValue) -> connect_api::Result<Option<Bytes>> {
-        Ok(None)
-    }
-    fn to_connect_header(&mut self, _: &str, _: &str, _: Option<&Bytes>) -> connect_api::Result<SchemaAndValue> {
-        Ok(SchemaAndValue::NULL)
-    }
-}
-
 /// A pump and all that it sees.
 pub struct Rig {
     pub backend: Arc<dyn Backend>,
@@ -259,7 +217,7 @@ impl Rig {
             Box::new(move || if leased.load(Ordering::SeqCst) { Duration::MAX } else { Duration::ZERO }),
             Box::new(|_| ()),
         );
-        let converters = Converters { key: Box::new(Plain), value: Box::new(Plain), header: Box::new(Plain) };
+        let converters = plain::converters();
         let topics = self.topics.clone();
         let metrics = Metrics::new().register_task("rig", 0, TaskKind::Sink).metrics();
         let pump = SinkPump {
