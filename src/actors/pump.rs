@@ -195,7 +195,8 @@ pub fn start(
     Ok(Pump { future: None, hold })
 }
 
-fn panicked(panic: Panic, phase: &PhaseCell) -> Failure {
+/// A panic as the failure of a pump, which may have failed before.
+pub fn panicked(panic: Panic, phase: &PhaseCell) -> Failure {
     // The hook has logged the panic. What the pump failed of before is the news.
     if let Some(first) = phase.failure() {
         return first;

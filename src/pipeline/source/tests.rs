@@ -1,11 +1,13 @@
 //! The pump of a source over the cluster in memory, with paused time.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use connect_api::{FieldMap, Record, RecordMetadata, SchemaAndValue, SourceOffset, SourcePartition, TopicPartition};
+use futures_util::FutureExt;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -29,6 +31,9 @@ struct World {
     more: Notify,
     /// For how many records `commit_record` was called.
     told: AtomicUsize,
+    /// Whether the next `poll` panics.
+    broken: AtomicBool,
+    stopped: AtomicBool,
 }
 
 /// Hands out what it has, then waits for more.
@@ -49,6 +54,7 @@ impl SourceTask for Scripted {
                 Some(records) => return Ok(records),
                 None => self.0.more.notified().await,
             }
+            assert!(!self.0.broken.load(Ordering::SeqCst), "broken on purpose");
         }
     }
     fn wants_commit_record(&self) -> bool {
@@ -59,6 +65,7 @@ impl SourceTask for Scripted {
         Ok(())
     }
     async fn stop(&mut self) -> connect_api::Result<()> {
+        self.0.stopped.store(true, Ordering::SeqCst);
         Ok(())
     }
 }
@@ -127,7 +134,7 @@ impl Rig {
         let world = Arc::<World>::default();
         world.batches.lock().unwrap().push_back(batch(records));
         let flushed = connector_offsets.clone();
-        let pump = SourcePump {
+        let mut pump = SourcePump {
             task: Box::new(Scripted(world.clone())),
             context: SourceTaskContext::new(connector_offsets.clone()),
             props: Props::new(),
@@ -141,7 +148,12 @@ impl Rig {
         };
         let faults = memory::faults(&name);
         let connector_offsets = flushed;
-        let pump = tokio::spawn(pump.run());
+        let pump = tokio::spawn(async move {
+            match AssertUnwindSafe(pump.work()).catch_unwind().await {
+                Ok(worked) => pump.finish(worked, false).await,
+                Err(_) => pump.finish(Err(Failure::text(Phase::Poll, "panic")), true).await,
+            }
+        });
         Rig { backend, faults, offsets, directive, leased, delivery, world, connector_offsets, pump }
     }
 
@@ -302,6 +314,35 @@ async fn a_refused_record_fails_the_task_and_no_offset_passes_it() {
     let failure = rig.end().await.unwrap_err();
     assert!(failure.message.contains("too large"), "{failure:?}");
     assert!(offsets.0.lock().unwrap().is_empty(), "the first record is not in Kafka");
+}
+
+/// As Java's worker does: a source that cannot read again what it has handed out loses nothing by an orderly stop.
+#[tokio::test(start_paused = true)]
+async fn what_poll_returned_when_a_stop_came_is_sent_and_committed() {
+    let rig = Rig::start(3, |_| ());
+    rig.until("the first records are stored", async || rig.stored().await == 3 && rig.delivery.is_idle()).await;
+    rig.hand_out(2);
+    rig.directive.send_replace(Directive::Stop { deadline: Instant::now() + 2 * SECOND, commit: true });
+    rig.until("the pump ends", async || rig.pump.is_finished()).await;
+    assert_eq!(rig.stored().await, 5);
+    assert_eq!(rig.world.told.load(Ordering::SeqCst), 5);
+    rig.end().await.unwrap();
+}
+
+/// The records are on their way, and nothing is wrong with them.
+#[tokio::test(start_paused = true)]
+async fn a_panic_takes_nothing_from_the_records_before_it() {
+    let rig = Rig::start(3, |faults| faults.hold_appends(true));
+    rig.until("records are queued", async || !rig.delivery.is_idle()).await;
+    rig.world.broken.store(true, Ordering::SeqCst);
+    rig.world.more.notify_one();
+    rig.pass(SECOND).await;
+    rig.faults.hold_appends(false);
+    let (world, offsets) = (rig.world.clone(), rig.offsets.clone());
+    assert_eq!(rig.end().await.unwrap_err().message, "panic");
+    assert_eq!(offsets.0.lock().unwrap().len(), 1, "their offset is written");
+    assert!(!world.stopped.load(Ordering::SeqCst), "what panicked is not called again");
+    assert_eq!(world.told.load(Ordering::SeqCst), 0);
 }
 
 /// What its code still does after it was given up reaches nobody.

@@ -25,6 +25,13 @@ pub(super) const GUARDS: &[Guard] = &[
         test: "pipeline::source::tests::the_upstream_hears_of_a_record_when_its_offset_is_durable",
     },
     Guard {
+        name: "a stop sends what poll returned",
+        file: "src/pipeline/source.rs",
+        guard: "Directive::Run | Directive::Stop { commit: true, .. }) {",
+        removed: "Directive::Run) {",
+        test: "pipeline::source::tests::what_poll_returned_when_a_stop_came_is_sent_and_committed",
+    },
+    Guard {
         name: "nothing queued is sent after the lease",
         file: "src/pipeline/source.rs",
         guard: "Directive::Suspend => delivery.purge(),",
