@@ -1,4 +1,4 @@
-//! The book of one writer handle: what it has in flight and which acknowledgements nobody took yet. Both implementations
+//! The book of one writer handle: what it has in flight and which acknowledgements nobody took yet. All implementations
 //! keep it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -72,7 +72,12 @@ impl InboxState {
 
     /// Books an acknowledgement of a stored record.
     pub(super) fn delivered(&mut self, sequence: u64, size: usize, partition: i32, offset: i64) {
-        self.in_flight -= 1;
+        self.delivered_run(sequence, 1, size, partition, offset);
+    }
+
+    /// Books acknowledgements of `run` stored records that follow each other, of `size` bytes together.
+    pub(super) fn delivered_run(&mut self, sequence: u64, run: u64, size: usize, partition: i32, offset: i64) {
+        self.in_flight -= run as usize;
         self.bytes -= size;
         if let Some(Ack::Delivered { first, count, partition: last_partition, offset: first_offset }) =
             self.acks.last_mut()
@@ -80,17 +85,23 @@ impl InboxState {
             && *first + *count == sequence
             && *first_offset + *count as i64 == offset
         {
-            *count += 1;
+            *count += run;
             return;
         }
-        self.acks.push(Ack::Delivered { first: sequence, count: 1, partition, offset });
+        self.acks.push(Ack::Delivered { first: sequence, count: run, partition, offset });
     }
 
     /// Books an acknowledgement of a record that was not stored.
     pub(super) fn failed(&mut self, sequence: u64, size: usize, error: BackendError) {
-        self.in_flight -= 1;
+        self.failed_run(sequence, 1, size, &error);
+    }
+
+    /// Books acknowledgements of `run` records that were not stored and follow each other, of `size` bytes together.
+    pub(super) fn failed_run(&mut self, sequence: u64, run: u64, size: usize, error: &BackendError) {
+        self.in_flight -= run as usize;
         self.bytes -= size;
-        self.acks.push(Ack::Failed { sequence, error });
+        let failed = |sequence| Ack::Failed { sequence, error: error.clone() };
+        self.acks.extend((sequence..sequence + run).map(failed));
     }
 }
 

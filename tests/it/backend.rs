@@ -31,6 +31,16 @@ macro_rules! contract {
             )*
         }
 
+        mod embedded {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    let directory = tempfile::tempdir().unwrap();
+                    super::$case(connect_node::backend::embedded::open(directory.path()).unwrap()).await;
+                }
+            )*
+        }
+
         mod kafka {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

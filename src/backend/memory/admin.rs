@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use connect_api::TopicPartition;
 
 use super::cluster::{Cluster, Group, State};
+use crate::backend::rules::with_defaults;
 use crate::backend::{
     BackendError, CommittedOffsets, GroupDescription, NewTopic, Result, TopicAdmin, TopicDescription,
 };
@@ -82,9 +83,6 @@ impl CommittedOffsets for MemoryAdmin {
     }
 }
 
-/// Settings of a topic that was created without them, as Kafka's defaults.
-const DEFAULTS: &[(&str, &str)] = &[("cleanup.policy", "delete"), ("min.compaction.lag.ms", "0")];
-
 #[async_trait]
 impl TopicAdmin for MemoryAdmin {
     async fn cluster_id(&self) -> Result<String> {
@@ -93,12 +91,11 @@ impl TopicAdmin for MemoryAdmin {
     }
 
     async fn describe_topic(&self, name: &str) -> Result<Option<TopicDescription>> {
-        let own = |(setting, value): &(&str, &str)| ((*setting).to_owned(), (*value).to_owned());
         let look = |state: &mut State| {
             Some(Ok(state.topics.get(name).map(|topic| TopicDescription {
                 name: name.to_owned(),
                 partitions: topic.partitions.len() as i32,
-                settings: Some(DEFAULTS.iter().map(own).chain(topic.config.clone()).collect()),
+                settings: Some(with_defaults(&topic.config)),
             })))
         };
         self.request("describing a topic", look).await

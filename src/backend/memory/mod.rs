@@ -26,10 +26,11 @@ use self::cluster::{Client, Cluster};
 pub use self::faults::Faults;
 use self::reader::MemoryReader;
 use self::transactional::MemoryTransactionalWriter;
-use self::writer::{MAX_RECORD_BYTES, MemoryWriter};
+use self::writer::MemoryWriter;
 use super::inbox::{Inbox, lock};
+use super::rules::max_record_bytes;
 use super::{
-    Backend, BackendError, ClientSettings, CommittedOffsets, GroupDescription, Isolation, RecordReader, RecordWriter,
+    Backend, ClientSettings, CommittedOffsets, GroupDescription, Isolation, RecordReader, RecordWriter,
     Result, TopicAdmin, TransactionalWriter,
 };
 
@@ -115,15 +116,6 @@ impl Hooks {
 /// A cluster, opened.
 struct MemoryBackend {
     cluster: Arc<Cluster>,
-}
-
-fn max_record_bytes(settings: &ClientSettings) -> Result<usize> {
-    match settings.get("message.max.bytes") {
-        None => Ok(MAX_RECORD_BYTES),
-        Some(text) => text
-            .parse()
-            .map_err(|_| BackendError::Refused(format!("message.max.bytes is no number of bytes: '{text}'"))),
-    }
 }
 
 #[async_trait]
