@@ -6,6 +6,7 @@
 //! seconds of the process per million, the peak of its memory and the size of the directory. With `kill` behind `append` the process ends
 //! without closing, and the next `read` says how long the store takes to open.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,7 @@ fn peak_megabytes() -> u64 {
 
 fn directory_megabytes(path: &Path) -> u64 {
     let files = std::fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
-    files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum::<u64>() / 1_000_000
+    files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.blocks() * 512).sum::<u64>() / 1_000_000
 }
 
 fn report(what: &str, records: usize, begun: Instant, cpu: f64, path: &Path) {

@@ -3,10 +3,13 @@
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use redb::StorageBackend;
+
+/// The unit in which the operating system counts what a file takes.
+const STAT_BLOCK_BYTES: u64 = 512;
 
 /// Opens the file of a store, as often as needed: after an error of the disk it is opened anew.
 pub(super) trait Disk: Debug + Send + Sync {
@@ -15,7 +18,7 @@ pub(super) trait Disk: Debug + Send + Sync {
     /// Bytes that the file may grow by.
     fn free_bytes(&self) -> io::Result<u64>;
 
-    /// Bytes that the file has.
+    /// Bytes that the file takes on the disk.
     fn file_bytes(&self) -> io::Result<u64>;
 
     /// How messages name it.
@@ -51,7 +54,7 @@ impl Disk for FileDisk {
     }
 
     fn file_bytes(&self) -> io::Result<u64> {
-        Ok(self.path.metadata()?.len())
+        Ok(self.path.metadata()?.blocks() * STAT_BLOCK_BYTES)
     }
 
     fn path(&self) -> &Path {

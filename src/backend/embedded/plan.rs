@@ -33,19 +33,62 @@ pub(super) struct NewRow {
 
 /// Something to do besides appending.
 pub(super) enum Command {
-    CreateTopic { name: String, partitions: i32, config: BTreeMap<String, String>, reply: Reply },
-    SetTopicSetting { name: String, setting: String, value: String, reply: Reply },
-    DeleteTopic { name: String, reply: Reply },
-    CommitOffsets { group: String, offsets: Vec<(TopicPartition, i64)>, reply: Reply },
-    DeleteOffsets { group: String, partitions: Vec<TopicPartition>, reply: Reply },
+    CreateTopic {
+        name: String,
+        partitions: i32,
+        config: BTreeMap<String, String>,
+        reply: Reply,
+    },
+    SetTopicSetting {
+        name: String,
+        setting: String,
+        value: String,
+        reply: Reply,
+    },
+    DeleteTopic {
+        name: String,
+        reply: Reply,
+    },
+    CommitOffsets {
+        group: String,
+        offsets: Vec<(TopicPartition, i64)>,
+        reply: Reply,
+    },
+    DeleteOffsets {
+        group: String,
+        partitions: Vec<TopicPartition>,
+        reply: Reply,
+    },
     /// Aborts what an earlier writer of the id has open and answers with the epoch of the new one.
-    TakeOver { transactional_id: String, reply: Reply<u64> },
+    TakeOver {
+        transactional_id: String,
+        reply: Reply<u64>,
+    },
     /// Answers with the offset of the first record of each row.
-    AppendInTransaction { transactional_id: String, epoch: u64, rows: Vec<NewRow>, reply: Reply<Vec<i64>> },
-    AddOffsets { transactional_id: String, epoch: u64, group: String, offsets: Vec<(TopicPartition, i64)>, reply: Reply },
-    EndTransaction { transactional_id: String, epoch: u64, commit: bool, reply: Reply },
+    AppendInTransaction {
+        transactional_id: String,
+        epoch: u64,
+        rows: Vec<NewRow>,
+        reply: Reply<Vec<i64>>,
+    },
+    AddOffsets {
+        transactional_id: String,
+        epoch: u64,
+        group: String,
+        offsets: Vec<(TopicPartition, i64)>,
+        reply: Reply,
+    },
+    EndTransaction {
+        transactional_id: String,
+        epoch: u64,
+        commit: bool,
+        reply: Reply,
+    },
     /// What upkeep found. Concerns nobody where the topic is gone.
-    Upkeep { effect: Effect, reply: Reply },
+    Upkeep {
+        effect: Effect,
+        reply: Reply,
+    },
 }
 
 /// The planner.

@@ -264,7 +264,9 @@ impl Assigned {
             };
             let read = records.next().map_err(|error| {
                 let partition = &self.partition;
-                BackendError::Refused(format!("the stored records of {partition} from {position} on are damaged: {error}"))
+                BackendError::Refused(format!(
+                    "the stored records of {partition} from {position} on are damaged: {error}"
+                ))
             })?;
             match read {
                 None => {

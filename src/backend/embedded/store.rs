@@ -9,7 +9,9 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinitio
 
 use super::disk::{Boxed, Disk};
 use super::meta::{Effect, Meta, Partition, Place, Topic};
-use super::wire::{PartitionValue, Row, TopicValue, TransactionValue, WireError, decode_value, encode_value, header_of};
+use super::wire::{
+    PartitionValue, Row, TopicValue, TransactionValue, WireError, decode_value, encode_value, header_of,
+};
 use crate::backend::{BackendError, Result};
 
 /// Rows by topic id, partition and base offset.
@@ -117,7 +119,7 @@ impl Store {
     /// Writes the effects in one transaction and returns when they are on the disk. `meta` is what they lead to. After an error
     /// nothing of it is there.
     pub(super) fn commit(&self, effects: &[Effect], meta: &Meta, row_bytes: usize) -> Result<()> {
-        self.check_room(row_bytes)?;
+        self.check_room(row_bytes, meta)?;
         self.reopen_if_closed()?;
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let Some(open) = database.as_ref() else { return Err(self.retriable("is closed", &"opened and closed again")) };
@@ -132,15 +134,25 @@ impl Store {
 
     /// Rows need room: on the disk, or within the file where rows were removed. Looked at before, because a write that fails half way costs a
     /// reading of the whole file.
-    fn check_room(&self, row_bytes: usize) -> Result<()> {
+    fn check_room(&self, row_bytes: usize, meta: &Meta) -> Result<()> {
+        if row_bytes == 0 {
+            return Ok(());
+        }
+        let ask =
+            |found: std::io::Result<u64>| found.map_err(|error| self.retriable("cannot be asked for its room", &error));
         // Pages come in powers of two, and the tree above them is copied.
         let needed = 2 * row_bytes as u64 + RESERVED_BYTES;
-        let free = self.disk.free_bytes().map_err(|error| self.retriable("cannot be asked for its free space", &error))?;
-        if row_bytes > 0 && free < needed {
-            let what = format!("cannot grow: {free} bytes are free on the disk, {needed} are needed");
-            return Err(self.retriable(&what, &"No space left on device"));
+        let free = ask(self.disk.free_bytes())?;
+        if free >= needed {
+            return Ok(());
         }
-        Ok(())
+        let partitions = meta.topics.values().flat_map(|topic| &topic.partitions);
+        let used = 2 * partitions.map(|partition| partition.bytes).sum::<u64>();
+        if ask(self.disk.file_bytes())?.saturating_sub(used) >= needed {
+            return Ok(());
+        }
+        let what = format!("cannot grow: {free} bytes are free on the disk, {needed} are needed");
+        Err(self.retriable(&what, &"No space left on device"))
     }
 
     fn reopen_if_closed(&self) -> Result<()> {
@@ -219,7 +231,10 @@ impl Store {
         self.read(|database| {
             let table = database.begin_read()?.open_table(ROWS)?;
             let range = table.range((id, i32::MIN, i64::MIN)..(id + 1, i32::MIN, i64::MIN))?;
-            range.take(max).map(|entry| entry.map(|(key, _)| (key.value().1, key.value().2)).map_err(Into::into)).collect()
+            range
+                .take(max)
+                .map(|entry| entry.map(|(key, _)| (key.value().1, key.value().2)).map_err(Into::into))
+                .collect()
         })
     }
 }
@@ -233,7 +248,8 @@ fn prepare(database: &Database) -> StoreResult<u64> {
         match layout {
             Some(LAYOUT) => {}
             Some(other) => {
-                let message = format!("its layout is {other}, this program knows {LAYOUT}; take the program that wrote it");
+                let message =
+                    format!("its layout is {other}, this program knows {LAYOUT}; take the program that wrote it");
                 return Err(StoreError::Other(message));
             }
             None => {
@@ -397,7 +413,8 @@ fn write_partitions(transaction: &WriteTransaction, effects: &[Effect], meta: &M
                 let range = (at.id, at.partition, 0)..=(at.id, at.partition, u64::MAX);
                 let known = meta.at(at);
                 let mut transactions = transaction.open_table(TRANSACTIONS)?;
-                transactions.retain_in(range, |(_, _, id), _| known.is_some_and(|it| transaction_value(it, id).is_some()))?;
+                transactions
+                    .retain_in(range, |(_, _, id), _| known.is_some_and(|it| transaction_value(it, id).is_some()))?;
             }
             Effect::Appended { at, .. } => {
                 changed.insert((&at.topic, at.id, at.partition));
@@ -419,7 +436,8 @@ fn write_partitions(transaction: &WriteTransaction, effects: &[Effect], meta: &M
 
 fn transaction_value(partition: &Partition, id: u64) -> Option<TransactionValue> {
     let open = partition.open.get(&id).map(|first| TransactionValue { first: *first, aborted_at: None });
-    let aborted = || partition.aborted.get(&id).map(|(first, at)| TransactionValue { first: *first, aborted_at: Some(*at) });
+    let aborted =
+        || partition.aborted.get(&id).map(|(first, at)| TransactionValue { first: *first, aborted_at: Some(*at) });
     open.or_else(aborted)
 }
 

@@ -80,12 +80,8 @@ impl EmbeddedTransactionalWriter {
     async fn append(&self, records: &[ProducerRecord]) -> Result<Vec<(i32, i64)>> {
         let Rows { rows, places } = self.rows(records)?;
         let partitions: Vec<i32> = rows.iter().map(|row| row.partition).collect();
-        let append = |reply| Command::AppendInTransaction {
-            transactional_id: self.id(),
-            epoch: self.epoch,
-            rows,
-            reply,
-        };
+        let append =
+            |reply| Command::AppendInTransaction { transactional_id: self.id(), epoch: self.epoch, rows, reply };
         let bases = self.engine.ask(SEND_TIMEOUT, "an append", append).await?;
         Ok(places.into_iter().map(|(row, place)| (partitions[row], bases[row] + place)).collect())
     }
@@ -100,8 +96,12 @@ impl EmbeddedTransactionalWriter {
 impl Drop for EmbeddedTransactionalWriter {
     fn drop(&mut self) {
         if let Ok(true) = self.transaction.check_open() {
-            let end =
-                |reply| Command::EndTransaction { transactional_id: self.id(), epoch: self.epoch, commit: false, reply };
+            let end = |reply| Command::EndTransaction {
+                transactional_id: self.id(),
+                epoch: self.epoch,
+                commit: false,
+                reply,
+            };
             // Where the thread has ended already, the next opening of the store aborts it.
             drop(self.engine.command(end));
         }

@@ -30,8 +30,8 @@ use self::writer::MemoryWriter;
 use super::inbox::{Inbox, lock};
 use super::rules::max_record_bytes;
 use super::{
-    Backend, ClientSettings, CommittedOffsets, GroupDescription, Isolation, RecordReader, RecordWriter,
-    Result, TopicAdmin, TransactionalWriter,
+    Backend, ClientSettings, CommittedOffsets, GroupDescription, Isolation, RecordReader, RecordWriter, Result,
+    TopicAdmin, TransactionalWriter,
 };
 
 static CLUSTERS: LazyLock<Mutex<HashMap<String, Arc<Cluster>>>> = LazyLock::new(Mutex::default);

@@ -78,7 +78,10 @@ fn what_was_acknowledged_survives_a_cut_of_the_power_at_any_step() {
             let found = content(&cut);
             for partition in 0..2 {
                 let found = &found[partition];
-                assert!(found.len() >= least[partition], "seed {seed}, cut at step {at}: acknowledged records are lost");
+                assert!(
+                    found.len() >= least[partition],
+                    "seed {seed}, cut at step {at}: acknowledged records are lost"
+                );
                 assert_eq!(found[..], sent[partition][..found.len()], "seed {seed}, cut at step {at}");
             }
         }

@@ -32,6 +32,7 @@ async fn retention_by_time_and_by_size_removes_from_the_beginning() {
     let reader = backend.reader(&ClientSettings::new(), Isolation::ReadCommitted).unwrap();
     let at = [TopicPartition::new(TOPIC, 0)];
     assert_eq!(reader.beginning_offsets(&at, PATIENCE).await.unwrap(), [1]);
+    backend.admin().set_topic_setting(TOPIC, "retention.ms", "-1").await.unwrap();
     let bytes = backend.store.view().meta.partition(&at[0]).unwrap().bytes;
     backend.admin().set_topic_setting(TOPIC, "retention.bytes", &(bytes / 3).to_string()).await.unwrap();
     run_upkeep(&backend, NOW).await;
