@@ -48,6 +48,7 @@ pub const CRATES: &[(&str, &[&str])] = &[
     ("warp", &["src/rest/"]),
     ("rdkafka", &["src/backend/kafka/"]),
     ("rdkafka_sys", &["src/backend/kafka/"]),
+    ("redb", &["src/backend/embedded/"]),
     ("chitchat", &["src/cluster/gossip.rs"]),
     ("bincode", &["src/cluster/wire.rs", "src/backend/embedded/"]),
 ];

@@ -55,7 +55,7 @@ fn what_was_acknowledged_survives_a_cut_of_the_power_at_any_step() {
         let mut planner = Planner::new(meta);
         let (reply, _answer) = tokio::sync::oneshot::channel();
         let (name, config) = ("topic".to_owned(), std::collections::BTreeMap::new());
-        planner.plan(super::super::plan::Command::CreateTopic { name, partitions: 2, config, reply });
+        drop(planner.plan(super::super::plan::Command::CreateTopic { name, partitions: 2, config, reply }));
         // After so many steps of the disk, so many records of each partition were acknowledged.
         let mut acknowledged = vec![(0, [0, 0])];
         let mut sent: Content = vec![Vec::new(); 2];
