@@ -75,8 +75,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 fn worker_config(arguments: &Arguments, data: &Path) -> Result<WorkerConfig> {
-    let embedded = || format!("embedded:{}", data.display());
-    let servers = &arguments.bootstrap_server.clone().unwrap_or_else(embedded);
+    let embedded = format!("embedded:{}", data.display());
+    let servers = arguments.bootstrap_server.as_deref().unwrap_or(&embedded);
     let listener = format!("http://127.0.0.1:{}", arguments.port);
     let mut props = BTreeMap::new();
     for (name, value) in [
