@@ -25,6 +25,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// How long the worker may take to join before the quickstart says what it waits for.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Bytes at the end of a file in which its last line is looked for.
+const TAIL_BYTES: u64 = 4096;
+
 /// How long an orderly start may take at most.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -184,8 +187,8 @@ async fn follow(node: &Node, input: &Path, output: &Path, once: bool) -> Result<
     let mut shown = None;
     loop {
         let (lines_in, lines_out) = (read.count()?, written.count()?);
-        // After a kill some lines are written twice.
-        let done = lines_out >= lines_in;
+        // After a kill some lines are written twice, so their number alone says nothing.
+        let done = lines_out >= lines_in && (lines_in == 0 || last_line(input)? == last_line(output)?);
         if shown != Some((lines_in, lines_out)) && (live || done) {
             let seconds = began.elapsed().as_secs_f64();
             let text = format!("{lines_in} lines in the input, {lines_out} lines in the output, {seconds:.1} s");
@@ -209,6 +212,17 @@ async fn follow(node: &Node, input: &Path, output: &Path, once: bool) -> Result<
         println!();
     }
     Ok(())
+}
+
+/// The last line of a file that has one; of a longer line its last `TAIL_BYTES`.
+fn last_line(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let mut tail = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+    let tail = tail.strip_suffix(b"\n").unwrap_or(&tail);
+    Ok(tail.rsplit(|byte| *byte == b'\n').next().unwrap_or_default().to_vec())
 }
 
 /// Counts the lines of a file that grows, reading each byte once.
