@@ -15,4 +15,5 @@ pub mod plugins;
 pub mod quickstart;
 pub mod rest;
 pub mod storage;
+pub mod topics;
 pub mod transforms;

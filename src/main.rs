@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use connect_node::config::WorkerConfig;
 use connect_node::node::Node;
 use connect_node::plugins::Registry;
-use connect_node::{logging, quickstart};
+use connect_node::{logging, quickstart, topics};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -35,6 +35,8 @@ enum Command {
     },
     /// Sends the lines of a file through a topic into another file, to show that it works.
     Quickstart(quickstart::Arguments),
+    /// Looks into topics, also into those of a directory.
+    Topics(topics::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -64,6 +66,10 @@ fn run(command: Command) -> Result<()> {
             // Its own lines are the interesting ones.
             logging::init(filter.as_deref().or(Some("warn")))?;
             quickstart::run(arguments)
+        }
+        Command::Topics(arguments) => {
+            logging::init(filter.as_deref().or(Some("warn")))?;
+            topics::run(&arguments)
         }
     }
 }

@@ -5,6 +5,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["*"]),
     ("node", &["*"]),
     ("quickstart", &["node", "actors", "plugins", "config"]),
+    ("topics", &["*"]),
     ("rest", &["actors", "plugins", "metrics", "connect_api"]),
     ("actors", &["cluster", "plugins", "pipeline", "storage", "backend", "config", "metrics", "connect_api"]),
     ("pipeline", &["storage", "backend", "metrics", "connect_api"]),
