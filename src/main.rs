@@ -1,22 +1,18 @@
-//! The daemon: reads arguments and settings, starts a worker, waits for a signal.
+//! The daemon: reads arguments and settings, starts a worker, runs it until a signal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use connect_node::config::WorkerConfig;
+use connect_node::actors::clients;
+use connect_node::config::{WorkerConfig, environment};
 use connect_node::node::Node;
 use connect_node::plugins::Registry;
-use connect_node::{logging, quickstart, topics};
-use tokio::signal::unix::{SignalKind, signal};
+use connect_node::{backend, hand_back, logging, quickstart, standalone, topics};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// How often the daemon looks whether the worker has ended by itself.
-const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Kafka Connect without a JVM and without group coordination.
 #[derive(Parser)]
@@ -30,8 +26,24 @@ struct Arguments {
 enum Command {
     /// Runs a worker that keeps everything in Kafka topics.
     Distributed {
-        /// The worker's settings, as Kafka Connect's connect-distributed.properties.
+        /// The worker's settings, as Kafka Connect's connect-distributed.properties. Variables like CONNECT_BOOTSTRAP_SERVERS win over
+        /// them; without a file they are all.
+        worker_properties: Option<PathBuf>,
+    },
+    /// Runs a worker without a group: connectors come from files, source offsets are kept in a file.
+    Standalone {
+        /// The worker's settings, as Kafka Connect's connect-standalone.properties.
         worker_properties: PathBuf,
+        /// A connector each: properties, or JSON as for POST /connectors.
+        connectors: Vec<PathBuf>,
+    },
+    /// Leaves the cluster on behalf of workers that could not: for going back to Java workers.
+    Leave {
+        /// Gives the topics back to Java workers: removes what dead workers left in the config topic. Refused while a worker lives.
+        #[arg(long, required = true)]
+        hand_back: bool,
+        /// The worker's settings, as for `distributed`.
+        worker_properties: Option<PathBuf>,
     },
     /// Sends the lines of a file through a topic into another file, to show that it works.
     Quickstart(quickstart::Arguments),
@@ -54,13 +66,23 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Distributed { worker_properties } => {
             logging::init(filter.as_deref())?;
-            let config = WorkerConfig::read(&worker_properties)
-                .with_context(|| format!("the settings in {} cannot be used", worker_properties.display()))?;
+            let config = read_config(worker_properties.as_deref())?;
             let node = Node::start(config, Registry::built_in())?;
             tracing::info!(url = node.url(), "REST API is listening");
-            until_signal_or_end(&node)?;
-            node.shut_down();
-            node.wait()
+            node.run_until_signal()
+        }
+        Command::Standalone { worker_properties, connectors } => {
+            logging::init(filter.as_deref())?;
+            let (node, connectors) = standalone::start(&worker_properties, &connectors, Registry::built_in())?;
+            node.run_until_signal()?;
+            connectors.outcome()
+        }
+        Command::Leave { hand_back: _, worker_properties } => {
+            logging::init(filter.as_deref().or(Some("warn")))?;
+            let config = read_config(worker_properties.as_deref())?;
+            let backend = backend::open(&config.bootstrap_servers, &clients::connection(&config)?)?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.block_on(hand_back::hand_back(backend, &config, &mut |sentence| println!("{sentence}")))
         }
         Command::Quickstart(arguments) => {
             // Its own lines are the interesting ones.
@@ -74,20 +96,7 @@ fn run(command: Command) -> Result<()> {
     }
 }
 
-/// Waits for SIGTERM, SIGINT or the end of the worker.
-fn until_signal_or_end(node: &Node) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-                _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-                _ = tokio::time::sleep(WATCH_INTERVAL) => {
-                    if node.is_running() { continue }
-                }
-            }
-            return Ok(());
-        }
-    })
+fn read_config(worker_properties: Option<&Path>) -> Result<WorkerConfig> {
+    WorkerConfig::load(worker_properties, &environment::variables())
+        .context("the worker cannot start with these settings")
 }

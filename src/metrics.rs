@@ -201,7 +201,7 @@ pub struct WorkerMetrics {
     pub task_restarts: AtomicU64,
     /// Whether the worker is without a lease and its tasks are suspended.
     pub suspended: AtomicBool,
-    /// Threads of abandoned plug-ins that could not be ended.
+    /// Threads that the code of abandoned plug-ins holds at this moment.
     pub zombie_threads: AtomicU64,
     /// Requests that wait for the herder; set when a scraper asks.
     pub herder_queue_length: AtomicU64,

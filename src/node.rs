@@ -3,9 +3,13 @@
 //! Threads: one for all actors, two for REST, a few for pumps, and those of plug-ins that block. What blocks in one of these places
 //! never stops another.
 
+mod signals;
+
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use tokio::runtime::{Builder, Runtime};
@@ -13,17 +17,19 @@ use tokio::sync::{Mutex, oneshot};
 
 use crate::actors::clients;
 use crate::actors::deps::Deps;
-use crate::actors::handle::{HerderHandle, HerderRequest};
+use crate::actors::handle::HerderHandle;
 use crate::actors::herder::{HerderParts, Identity, Stop, Stopped};
 use crate::actors::pump::{self, Pumps};
+use crate::actors::shutdown::Shutdown;
 use crate::actors::supervision;
 use crate::actors::worker::Worker;
 use crate::backend;
-use crate::config::WorkerConfig;
 use crate::config::worker::Listener;
+use crate::config::{StandaloneConfig, WorkerConfig};
 use crate::metrics::Metrics;
 use crate::plugins::Registry;
 use crate::rest::{self, RestState};
+use crate::storage::offset_file::FileOffsetStore;
 
 /// Threads that answer REST requests.
 const REST_THREADS: usize = 2;
@@ -31,10 +37,13 @@ const REST_THREADS: usize = 2;
 /// A worker that runs in this process.
 pub struct Node {
     herder: HerderHandle,
+    shutdown: Shutdown,
     stopped: Stopped,
     actors: JoinHandle<()>,
     address: SocketAddr,
     url: String,
+    /// `task.shutdown.graceful.timeout.ms`.
+    graceful: Duration,
     /// Dropped last: REST answers until everything else has ended.
     _rest: Background,
     _pumps: Background,
@@ -54,9 +63,25 @@ impl Drop for Background {
 impl Node {
     /// Opens the listeners and starts everything. Returns before Kafka has answered: until then REST says what it waits for.
     pub fn start(config: WorkerConfig, registry: Registry) -> Result<Node> {
+        Node::start_with(config, None, registry)
+    }
+
+    /// Starts a standalone worker: its internal topics are in memory, and its source offsets in a file that it alone may use.
+    pub fn start_standalone(config: StandaloneConfig, registry: Registry) -> Result<Node> {
+        let offset_file = FileOffsetStore::open(&config.offset_file)?;
+        Node::start_with(config.worker, Some(offset_file), registry)
+    }
+
+    fn start_with(config: WorkerConfig, offset_file: Option<FileOffsetStore>, registry: Registry) -> Result<Node> {
         supervision::install_panic_hook();
         for key in &config.unknown_keys {
             tracing::warn!(key, "unknown worker setting; it has no effect");
+        }
+        for (key, value) in &config.defaulted {
+            tracing::info!(key, value, "not set; this is its default");
+        }
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
         }
         check_converters(&config, &registry)?;
         let listeners = config.listeners.iter().map(bind).collect::<Result<Vec<_>>>()?;
@@ -66,13 +91,19 @@ impl Node {
         let settings = clients::connection(&config)?;
         let backend = backend::open(&config.bootstrap_servers, &settings)
             .map_err(|error| anyhow!("bootstrap.servers={}: {error}", config.bootstrap_servers))?;
+        let offset_file = offset_file.map(Arc::new);
+        let internal = match &offset_file {
+            None => backend.clone(),
+            Some(_) => backend::open(&unique_memory(), &settings)?,
+        };
         let pumps = pump::pump_runtime()?;
         let rest = Builder::new_multi_thread().worker_threads(REST_THREADS).thread_name("rest").enable_all().build()?;
         let (herder, requests) = HerderHandle::channel();
-        let stopped = Stopped::default();
+        let (shutdown, stopped) = (Shutdown::default(), Stopped::default());
         let parts = HerderParts {
             identity: identity.clone(),
             requests: Arc::new(Mutex::new(requests)),
+            shutdown: shutdown.clone(),
             stopped: stopped.clone(),
         };
         for listener in listeners {
@@ -84,19 +115,29 @@ impl Node {
             };
             rest.spawn(rest::serve(listener, state, std::future::pending()));
         }
-        let deps = Arc::new(Deps { config, backend, registry, metrics, pumps: Pumps::new(pumps.handle().clone()) });
+        let graceful = config.task_shutdown_graceful_timeout;
+        let pump_threads = Pumps::new(pumps.handle().clone());
+        let deps = Arc::new(Deps { config, backend, internal, offset_file, registry, metrics, pumps: pump_threads });
         let ended = stopped.clone();
         let actors = thread::Builder::new().name("actors".into()).spawn(move || run_actors(deps, parts, ended))?;
         let url = identity.rest_url;
         Ok(Node {
             herder,
+            shutdown,
             stopped,
             actors,
             address,
             url,
+            graceful,
             _rest: Background(Some(rest)),
             _pumps: Background(Some(pumps)),
         })
+    }
+
+    /// Asks for an orderly end from another thread.
+    pub fn ender(&self) -> impl Fn() + Send + use<> {
+        let shutdown = self.shutdown.clone();
+        move || shutdown.ask()
     }
 
     /// Asks the herder.
@@ -119,9 +160,9 @@ impl Node {
         !self.actors.is_finished()
     }
 
-    /// Asks for an orderly end; [`Node::wait`] tells when it is over.
+    /// Asks for an orderly end, which cannot be lost; [`Node::wait`] tells when it is over.
     pub fn shut_down(&self) {
-        self.herder.tell(HerderRequest::Shutdown);
+        self.shutdown.ask();
     }
 
     /// Waits until the worker has ended. An error says why it ended without being asked to.
@@ -151,6 +192,12 @@ fn run_actors(deps: Arc<Deps>, parts: HerderParts, stopped: Stopped) {
         let _: Result<(), _> = ended.await;
         drop(worker);
     });
+}
+
+/// A cluster in memory that nobody else in this process has.
+fn unique_memory() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("memory:standalone-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The converters that connectors get unless they name others. Java makes them when it starts as well.

@@ -40,10 +40,11 @@ pub enum SchemaType {
     String,
     /// Bytes.
     Bytes,
-    /// Elements of one schema.
-    Array(SchemaRef),
-    /// Keys of one schema and values of another.
-    Map(SchemaRef, SchemaRef),
+    /// Elements of one schema. `None`: nothing is said of them; they may be of any kind. Only data whose types were guessed
+    /// comes so, as a header such as `[1, "a"]` does.
+    Array(Option<SchemaRef>),
+    /// Keys of one schema and values of another; `None` as for [`SchemaType::Array`].
+    Map(Option<SchemaRef>, Option<SchemaRef>),
     /// Named fields.
     Struct(Vec<Field>),
 }
@@ -159,6 +160,23 @@ impl Schema {
         &self.parameters
     }
 
+    /// What the keys of a map are (Java: `keySchema`); nothing for other types, and where the schema does not say it.
+    pub fn key_schema(&self) -> Option<&SchemaRef> {
+        match &self.schema_type {
+            SchemaType::Map(keys, _) => keys.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What the elements of an array or the values of a map are (Java: `valueSchema`); nothing for other types, and where the
+    /// schema does not say it.
+    pub fn value_schema(&self) -> Option<&SchemaRef> {
+        match &self.schema_type {
+            SchemaType::Array(values) | SchemaType::Map(_, values) => values.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The fields of a struct; none for other types.
     pub fn fields(&self) -> &[Field] {
         match &self.schema_type {
@@ -198,13 +216,13 @@ impl SchemaBuilder {
     }
 
     /// A list.
-    pub fn array(elements: SchemaRef) -> Self {
-        Self::new(SchemaType::Array(elements))
+    pub fn array(elements: impl Into<Option<SchemaRef>>) -> Self {
+        Self::new(SchemaType::Array(elements.into()))
     }
 
     /// A map.
-    pub fn map(keys: SchemaRef, values: SchemaRef) -> Self {
-        Self::new(SchemaType::Map(keys, values))
+    pub fn map(keys: impl Into<Option<SchemaRef>>, values: impl Into<Option<SchemaRef>>) -> Self {
+        Self::new(SchemaType::Map(keys.into(), values.into()))
     }
 
     /// A struct; add fields with [`SchemaBuilder::field`].

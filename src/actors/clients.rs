@@ -1,5 +1,7 @@
 //! Which client settings the tasks of a connector and the internal topics get: the worker's, overridden by the connector's.
 
+use std::time::Duration;
+
 use connect_api::{ConnectError, Props, Result};
 
 use crate::backend::{ClientSettings, Isolation};
@@ -12,6 +14,10 @@ const BUFFER_MEMORY_BYTES: usize = 32 * 1024 * 1024;
 
 /// Records in one `put`, unless `max.poll.records` says otherwise (Java's default).
 const MAX_POLL_RECORDS: usize = 500;
+
+/// How often a sink looks for new topics and partitions, unless `metadata.max.age.ms` says otherwise. Java's default is five
+/// minutes; a search is one or two small requests, and whoever adds a topic waits for it.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The producer of a source task.
 pub struct SourceProducer {
@@ -33,14 +39,24 @@ pub struct SinkConsumer {
     pub reset: Reset,
     /// Records in one `put`.
     pub max_poll_records: usize,
+    /// How often new topics and partitions are looked for.
+    pub refresh_interval: Duration,
 }
 
 /// Settings of the clients of the internal topics: the worker's own, without prefix. The client id makes them clients of their own: what is
 /// purged when a task is suspended or abandoned must never be a record of an internal topic.
 pub fn internal(config: &WorkerConfig, kind: ClientKind) -> Result<ClientSettings> {
     let mut settings = client_settings::client_settings(kind, &config.client)?.settings;
-    settings.insert("client.id".into(), format!("{}-internal", config.group_id));
+    settings.insert("client.id".into(), format!("{}-internal", client_id_base(config)));
     Ok(settings)
+}
+
+/// What the ids of the worker's clients begin with (Java: `ConnectUtils.clientIdBase`).
+fn client_id_base(config: &WorkerConfig) -> String {
+    match config.client_id.trim() {
+        "" => config.group_id.clone(),
+        client_id => format!("{}-{client_id}", config.group_id),
+    }
 }
 
 /// What every client of the worker begins with: how to reach the brokers, and nothing that would make two clients one.
@@ -52,24 +68,24 @@ pub fn connection(config: &WorkerConfig) -> Result<ClientSettings> {
 
 /// The producer of the source tasks of a connector.
 pub fn source_producer(config: &WorkerConfig, connector: &Props) -> Result<SourceProducer> {
-    let merged = merged(config, &config.producer, connector, "producer.override.");
-    let mut made = client_settings::client_settings(ClientKind::Producer, &merged)?;
-    made.settings.entry("client.id".into()).or_insert_with(|| format!("{}-sources", config.group_id));
+    let mut made = of_connector(config, ClientKind::Producer, connector)?;
+    made.settings.entry("client.id".into()).or_insert_with(|| format!("{}-sources", client_id_base(config)));
     let max_bytes =
         made.buffer_memory_bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(BUFFER_MEMORY_BYTES);
     Ok(SourceProducer { settings: made.settings, max_bytes })
 }
 
-/// The consumer of the sink tasks of a connector.
+/// The consumer of a sink task.
 pub fn sink_consumer(config: &WorkerConfig, connector: &Props) -> Result<SinkConsumer> {
-    let merged = merged(config, &config.consumer, connector, "consumer.override.");
-    let mut made = client_settings::client_settings(ClientKind::Consumer, &merged)?;
+    let mut made = of_connector(config, ClientKind::Consumer, connector)?;
     let name = connector.get("name").map(String::as_str).unwrap_or_default();
     let reset = match made.settings.remove("auto.offset.reset").as_deref() {
         None | Some("earliest" | "beginning" | "smallest") => Reset::Earliest,
         Some("latest" | "end" | "largest") => Reset::Latest,
+        Some("error") => Reset::None,
         Some(other) => {
-            return Err(ConnectError::config(format!("auto.offset.reset is {other:?}; it may be earliest or latest")));
+            let message = format!("auto.offset.reset is {other:?}; it may be earliest, latest or none");
+            return Err(ConnectError::config(message));
         }
     };
     let isolation = match made.settings.remove("isolation.level").as_deref() {
@@ -77,30 +93,25 @@ pub fn sink_consumer(config: &WorkerConfig, connector: &Props) -> Result<SinkCon
         _ => Isolation::ReadUncommitted,
     };
     let group = made.settings.remove("group.id").unwrap_or_else(|| format!("connect-{name}"));
+    made.settings.entry("client.id".into()).or_insert_with(|| format!("connector-consumer-{name}"));
     let max_poll_records = made.max_poll_records.unwrap_or(MAX_POLL_RECORDS);
-    Ok(SinkConsumer { settings: made.settings, isolation, group, reset, max_poll_records })
+    let max_age = made.settings.get("metadata.max.age.ms").and_then(|text| text.parse().ok());
+    let refresh_interval = max_age.map_or(REFRESH_INTERVAL, Duration::from_millis);
+    Ok(SinkConsumer { settings: made.settings, isolation, group, reset, max_poll_records, refresh_interval })
 }
 
-/// The worker's connection settings, then its settings for this kind of client, then the connector's overrides.
-fn merged(config: &WorkerConfig, of_kind: &Props, connector: &Props, prefix: &str) -> Props {
-    let mut merged = config.client.clone();
-    // Names the worker's own clients.
-    merged.remove("client.id");
-    merged.extend(of_kind.iter().map(|(name, value)| (name.clone(), value.clone())));
-    let overrides = connector.iter().filter_map(|(name, value)| Some((name.strip_prefix(prefix)?, value)));
-    merged.extend(overrides.map(|(name, value)| (name.to_owned(), value.clone())));
-    merged
-}
-
-/// The topics of a sink connector.
-pub fn sink_topics(connector: &Props) -> Result<Vec<String>> {
-    let topics = connector.get("topics").map(String::as_str).unwrap_or_default();
-    let topics: Vec<_> =
-        topics.split(',').map(str::trim).filter(|topic| !topic.is_empty()).map(str::to_owned).collect();
-    if topics.is_empty() {
-        return Err(ConnectError::config("topics is not set: a sink connector needs at least one topic"));
+/// The worker's settings for this kind of client and over them the connector's overrides. What was overridden without effect is logged; what the
+/// worker's file says was, when the worker started.
+fn of_connector(config: &WorkerConfig, kind: ClientKind, connector: &Props) -> Result<client_settings::ClientSettings> {
+    let made = client_settings::client_settings(kind, &config.client_props_of(kind, connector))?;
+    for warning in &made.warnings {
+        let setting = format!("{}override.{}", kind.prefix(), warning.name);
+        if connector.contains_key(&setting) {
+            let connector = connector.get("name").map(String::as_str).unwrap_or_default();
+            tracing::warn!(connector, setting, "{}", warning.why);
+        }
     }
-    Ok(topics)
+    Ok(made)
 }
 
 /// `tasks.max`: 1 unless it is set.
@@ -130,6 +141,8 @@ mod tests {
             let internal = internal(&config, ClientKind::Producer).unwrap();
             assert_ne!(source.get("client.id"), internal.get("client.id"));
             assert!(!connection(&config).unwrap().contains_key("client.id"));
+            let base = client_id.map_or("connect-cluster".to_owned(), |id| format!("connect-cluster-{id}"));
+            assert_eq!(internal["client.id"], format!("{base}-internal"));
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::backend::Backend;
 use crate::config::WorkerConfig;
 use crate::metrics::Metrics;
 use crate::plugins::Registry;
+use crate::storage::offset_file::FileOffsetStore;
 
 /// See the module.
 pub struct Deps {
@@ -15,6 +16,11 @@ pub struct Deps {
     pub config: WorkerConfig,
     /// Where records live.
     pub backend: Arc<dyn Backend>,
+    /// Where the internal topics and the cluster of workers live: the same, but in memory for a standalone worker.
+    pub internal: Arc<dyn Backend>,
+    /// Where a standalone worker keeps source offsets, in the place of the offset topic. Outlives the herders, since one handle at a
+    /// time may have the file.
+    pub offset_file: Option<Arc<FileOffsetStore>>,
     /// Plug-ins.
     pub registry: Registry,
     /// Counters.

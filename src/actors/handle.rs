@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use connect_api::Props;
+use connect_api::{ConfigKey, Props};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
 pub use super::probe::WorkerIdentity;
+pub use crate::config::connector::{ConfigInfo, ConfigInfos};
 pub use crate::storage::config_records::TargetState;
 
 /// Requests that may wait for the herder. More are refused with [`HerderError::Busy`].
@@ -25,6 +27,9 @@ pub enum HerderError {
     /// No such connector, task or plug-in: 404.
     #[error("{0}")]
     NotFound(String),
+    /// The worker's settings do not allow it: 403.
+    #[error("{0}")]
+    Forbidden(String),
     /// The request cannot be carried out as it stands: 400.
     #[error("{0}")]
     BadRequest(String),
@@ -150,6 +155,22 @@ pub struct ServerInfo {
     pub kafka_cluster_id: String,
 }
 
+/// `GET /connectors/{n}/offsets`.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConnectorOffsets {
+    /// One entry for each partition.
+    pub offsets: Vec<ConnectorOffset>,
+}
+
+/// How far a partition of a source was read, or the committed offset of a sink's group in a partition of Kafka.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConnectorOffset {
+    /// The partition, with Java's spelling of numbers.
+    pub partition: Box<RawValue>,
+    /// The offset.
+    pub offset: Box<RawValue>,
+}
+
 /// Where an answer goes.
 pub type Reply<T> = oneshot::Sender<HerderResult<T>>;
 
@@ -196,12 +217,27 @@ pub enum HerderRequest {
     Restart(String, RestartRequest, Reply<ConnectorStatus>),
     /// Restarts one task.
     RestartTask(String, u32, Reply<()>),
+    /// What is wrong with a configuration.
+    Validate {
+        /// The plug-in that the path names; `connector.class` must end alike.
+        plugin: String,
+        /// The configuration; a `None` is an error of most settings.
+        config: BTreeMap<String, Option<String>>,
+        /// All settings with their values and errors.
+        reply: Reply<ConfigInfos>,
+    },
+    /// The settings of a plug-in of any kind, in one version if one is named.
+    PluginDefinition(String, Option<String>, Reply<Vec<ConfigKey>>),
+    /// Where a connector got to.
+    Offsets(String, Reply<ConnectorOffsets>),
+    /// The topics that a connector used, by name. Also for one that does not exist.
+    ActiveTopics(String, Reply<Vec<String>>),
+    /// Forgets them.
+    ResetActiveTopics(String, Reply<()>),
     /// What `GET /` shows.
     ServerInfo(Reply<ServerInfo>),
     /// Whether the worker has joined and holds its lease.
     Health(Reply<String>),
-    /// Leave in an orderly way and end.
-    Shutdown,
     /// Who this process is, for other workers that probe it.
     Identity(Reply<WorkerIdentity>),
 }
@@ -222,13 +258,6 @@ impl HerderHandle {
     /// Requests that wait for the herder.
     pub fn queue_length(&self) -> usize {
         self.requests.max_capacity() - self.requests.capacity()
-    }
-
-    /// Sends a request that has no answer. Dropped when the queue is full or the worker has ended.
-    pub fn tell(&self, request: HerderRequest) {
-        if let Err(error) = self.requests.try_send(request) {
-            tracing::warn!(%error, "a request was not taken");
-        }
     }
 
     /// Sends the request that `make` builds and waits for its answer. A herder that crashed with the request in its hands

@@ -4,13 +4,17 @@
 //! Whatever it knows is in the topics: after a crash a new one reads them anew and joins anew.
 
 mod actions;
+mod active_topics;
 mod answers;
+mod inquiries;
 mod open;
 mod requests;
 mod stores;
+#[cfg(test)]
+mod tests;
 mod units;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +24,9 @@ use futures_util::stream;
 use super::deps::Deps;
 use super::handle::{HerderError, HerderRequest, Reply};
 use super::lease::{self, Lease};
+use super::shutdown::LEFT_BEHIND;
 use super::status::{StatusActor, StatusAnswer};
-use super::supervision::{self, backoff};
+use super::supervision::{self, Restarts, backoff};
 use super::worker::Worker;
 use crate::cluster::{ControlPlane, Event, Millis, Settings, Token};
 use crate::storage::ClusterState;
@@ -36,11 +41,18 @@ use units::Running;
 /// How long a handed-over request of the control plane to the brokers may take.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a worker that is to end waits for brokers that do not answer. Tasks have been stopped without a commit by then.
+const CUT_OFF_PATIENCE: Duration = Duration::from_secs(1);
+
 /// See the module.
 pub struct Herder {
+    /// The herders of this process are counted from 1; what was said to or by an older one does not concern this one.
+    number: u64,
     parts: HerderParts,
     deps: Arc<Deps>,
     worker: Addr<Worker>,
+    /// Its own, once it has started.
+    address: Option<Addr<Herder>>,
     plane: ControlPlane,
     /// When the control plane wants to hear of the time next.
     timer: Option<(Millis, SpawnHandle)>,
@@ -68,8 +80,9 @@ pub struct Herder {
     /// The oldest of them, as the control plane knows it.
     oldest_append: Option<Millis>,
     /// Registers that the status actor is to write, and units that it is to seal.
+    status_restarts: Restarts,
     registers_under_way: BTreeSet<Token>,
-    seals: Vec<(UnitId, u64)>,
+    seals: HashSet<(UnitId, u64)>,
     /// Whether the last request for the ends of the internal topics failed.
     ends_unknown: bool,
     cluster_id: Option<String>,
@@ -86,17 +99,19 @@ struct Logs {
 
 impl Herder {
     /// A herder that has read nothing.
-    pub fn new(parts: HerderParts, deps: Arc<Deps>, worker: Addr<Worker>) -> Self {
+    pub fn new(number: u64, parts: HerderParts, deps: Arc<Deps>, worker: Addr<Worker>) -> Self {
         let settings = Settings {
             worker_id: (&*parts.identity.worker_id).into(),
             fence_ms: deps.config.worker_fence_timeout.as_millis() as u64,
             nonce_seed: fastrand::u64(..),
         };
         Herder {
+            number,
             starting: format!("the worker is starting: connecting to {}", deps.config.bootstrap_servers),
             parts,
             deps,
             worker,
+            address: None,
             plane: ControlPlane::new(settings),
             timer: None,
             logs: None,
@@ -111,8 +126,9 @@ impl Herder {
             appends: BTreeMap::new(),
             next_append: 0,
             oldest_append: None,
+            status_restarts: Restarts::new(),
             registers_under_way: BTreeSet::new(),
-            seals: Vec::new(),
+            seals: HashSet::new(),
             ends_unknown: false,
             cluster_id: None,
         }
@@ -173,15 +189,32 @@ impl Herder {
         self.step(Event::Progress { config, status }, context);
     }
 
-    /// The process is asked to end.
+    /// Does what is left to do once the process was asked to end. Called again whenever less time may be left than before: the
+    /// control plane keeps the earliest deadline.
     fn shut_down(&mut self, context: &mut Context<Self>) {
+        let Some(asked_at) = self.parts.shutdown.asked_at() else { return };
         if self.logs.is_none() {
             // It is no member and runs nothing.
-            return self.stop_process(Stop::Asked, context);
+            let stop = match self.number {
+                1 => Stop::Asked,
+                _ => Stop::Failed(format!(
+                    "the herder crashed, and the worker was to end before it had joined anew. {LEFT_BEHIND}"
+                )),
+            };
+            return self.stop_process(stop, context);
         }
-        let time = self.deps.config.task_shutdown_graceful_timeout + BROKER_TIMEOUT;
-        let deadline = lease::now().plus(time.as_millis() as u64);
+        let deadline = if self.cut_off() {
+            lease::now().plus(CUT_OFF_PATIENCE.as_millis() as u64)
+        } else {
+            let time = self.deps.config.task_shutdown_graceful_timeout + BROKER_TIMEOUT;
+            asked_at.plus(time.as_millis() as u64)
+        };
         self.step(Event::Shutdown { deadline }, context);
+    }
+
+    /// Whether the brokers have not answered for so long that everything is suspended: nothing can be written or committed.
+    fn cut_off(&self) -> bool {
+        self.ends_unknown && !self.plane.is_leased(lease::now())
     }
 
     /// Ends the process, with a reason when it was not asked to end.
@@ -198,12 +231,18 @@ impl Actor for Herder {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
+        self.address = Some(context.address());
         let requests = self.parts.requests.clone();
         let requests = stream::unfold(requests, |requests| async move {
             let request = requests.lock().await.recv().await?;
             Some((request, requests))
         });
         context.add_stream(requests);
+        let shutdown = self.parts.shutdown.clone();
+        let asked = async move { shutdown.asked().await };
+        context.spawn(asked.into_actor(self).map(|(), herder, context| herder.shut_down(context)));
+        // An older herder may have left it raised.
+        self.show_suspended();
         self.open_logs(context);
     }
 }

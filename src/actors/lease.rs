@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -26,6 +27,11 @@ impl Lease {
 
     /// Whether units may run now.
     pub fn holds(&self) -> bool {
-        now().0 < self.0.load(Ordering::Acquire)
+        !self.left().is_zero()
+    }
+
+    /// For how long units may run from now on; zero: not at all.
+    pub fn left(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Acquire).saturating_sub(now().0))
     }
 }

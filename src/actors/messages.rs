@@ -10,7 +10,7 @@ use super::handle::{ConnectorTaskId, TargetState};
 use super::lease::Lease;
 use super::offset_committer::CommitTarget;
 use super::supervision::Panic;
-use crate::pipeline::Failure;
+use crate::pipeline::{Failure, TopicTracker};
 use crate::storage::offset_store::OffsetStore;
 use crate::storage::status_records::UnitId;
 
@@ -19,6 +19,8 @@ use crate::storage::status_records::UnitId;
 pub struct RunId {
     /// The connector or task.
     pub unit: UnitId,
+    /// Number of the herder that started it: each counts its claims from the beginning.
+    pub herder: u64,
     /// Number of the claim that it runs under.
     pub claim: u64,
     /// How often it was started before under this claim: a restart by the user keeps the claim.
@@ -47,6 +49,8 @@ pub enum UnitSpec {
         connector_props: Props,
         /// How many tasks its set has.
         task_count: u32,
+        /// Hears of the topics that it uses.
+        topics: TopicTracker,
     },
 }
 
@@ -109,7 +113,9 @@ pub struct UnitReport {
 /// See [`UnitReport`].
 #[derive(Debug)]
 pub enum UnitEvent {
-    /// It runs.
+    /// A task is complete, and is started as soon as it may run.
+    Starting,
+    /// It runs: `start` has returned.
     Running,
     /// It is paused.
     Paused,

@@ -3,16 +3,19 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, block_in_place};
 use tracing::Instrument;
 
-use super::supervision::{Caught, Panic};
+use super::supervision::{self, Caught, Panic};
+use crate::metrics::Metrics;
 use crate::pipeline::{Failure, Phase, PhaseCell};
 
 /// Threads of the pump runtime beyond the number of cores: as many pumps may block without saying so before the runtime
@@ -25,10 +28,15 @@ pub fn pump_runtime() -> std::io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(cores + SPARE_THREADS).thread_name("pump").enable_all().build()
 }
 
+/// Calls of plug-ins outside of pumps that may run at the same time. One that never returns keeps its place.
+pub const CALLS_MAX: usize = 32;
+
 /// Where pumps run.
 #[derive(Clone)]
 pub struct Pumps {
     runtime: Handle,
+    /// Places for calls of plug-ins that are no pumps.
+    calls: Arc<Semaphore>,
     /// How many pumps are polled at this moment. Those whose plug-in blocks stay in it, for ever where it never returns.
     polled: Arc<AtomicUsize>,
 }
@@ -36,13 +44,41 @@ pub struct Pumps {
 impl Pumps {
     /// On a runtime that [`pump_runtime`] made.
     pub fn new(runtime: Handle) -> Self {
-        Pumps { runtime, polled: Arc::default() }
+        Pumps { runtime, calls: Arc::new(Semaphore::new(CALLS_MAX)), polled: Arc::default() }
     }
 
-    /// For code of plug-ins that is no pump.
-    pub fn runtime(&self) -> &Handle {
-        &self.runtime
+    /// Calls code of a plug-in that is no pump, on a thread that it may block. A call that does not return in time is left to
+    /// itself: its thread and its place among [`CALLS_MAX`] are lost.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        code: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, CallError> {
+        let place = self.calls.clone().try_acquire_owned().map_err(|_| CallError::Busy)?;
+        let call = self.runtime.spawn_blocking(move || {
+            let result = supervision::catch(code);
+            drop(place);
+            result
+        });
+        match tokio::time::timeout(limit, call).await {
+            Ok(Ok(result)) => result.map_err(CallError::Panicked),
+            Ok(Err(_)) => Err(CallError::Stopping),
+            Err(_) => Err(CallError::Late),
+        }
     }
+}
+
+/// Why a call of a plug-in has no result.
+#[derive(Debug)]
+pub enum CallError {
+    /// All places are taken.
+    Busy,
+    /// It did not return in time.
+    Late,
+    /// It panicked.
+    Panicked(Panic),
+    /// The process ends.
+    Stopping,
 }
 
 /// A pump that cannot starve the others. While few are polled at once, as is usual, this costs two additions. When so many are
@@ -50,11 +86,54 @@ impl Pumps {
 struct Elastic<F> {
     pump: F,
     polled: Arc<AtomicUsize>,
+    hold: Arc<Hold>,
+}
+
+/// Whether a pump holds a thread at this moment, and whether it was given up: a thread that one who was given up holds is a zombie, until
+/// its code returns after all.
+#[derive(Default)]
+struct Hold(Mutex<HoldState>);
+
+#[derive(Default)]
+struct HoldState {
+    holds: bool,
+    abandoned: Option<Metrics>,
+}
+
+impl Hold {
+    fn set(&self, change: impl FnOnce(&mut HoldState)) {
+        // Nothing in here can panic half-way.
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_zombie = |state: &HoldState| state.holds && state.abandoned.is_some();
+        let before = is_zombie(&state);
+        change(&mut state);
+        match (before, is_zombie(&state), &state.abandoned) {
+            (false, true, Some(metrics)) => _ = metrics.worker().zombie_threads.fetch_add(1, Ordering::Relaxed),
+            (true, false, Some(metrics)) => _ = metrics.worker().zombie_threads.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+
+    /// Holds a thread until what is returned is dropped.
+    fn begin(&self) -> Holding<'_> {
+        self.set(|state| state.holds = true);
+        Holding(self)
+    }
+}
+
+struct Holding<'a>(&'a Hold);
+
+impl Drop for Holding<'_> {
+    fn drop(&mut self) {
+        self.0.set(|state| state.holds = false);
+    }
 }
 
 impl<F: Future + Unpin> Future for Elastic<F> {
     type Output = F::Output;
     fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<F::Output> {
+        let hold = self.hold.clone();
+        let _holding = hold.begin();
         let polled = self.polled.fetch_add(1, Ordering::Relaxed);
         let pump = Pin::new(&mut self.pump);
         let poll = if polled < SPARE_THREADS { pump.poll(context) } else { block_in_place(|| pump.poll(context)) };
@@ -67,23 +146,20 @@ impl<F: Future + Unpin> Future for Elastic<F> {
 pub type PumpEnd = Result<(), Failure>;
 
 /// A running pump.
-pub enum Pump {
-    /// A future; aborted at its next wait.
-    Future(JoinHandle<()>),
-    /// A thread; cannot be ended from outside.
-    Thread,
+pub struct Pump {
+    /// Of a future, which is aborted at its next wait; a thread cannot be ended from outside.
+    future: Option<JoinHandle<()>>,
+    hold: Arc<Hold>,
 }
 
 impl Pump {
-    /// Gives up on a pump that does not end. Its channels must be closed already. `true`: something of it may go on to run.
-    pub fn abandon(&self) -> bool {
-        match self {
-            Pump::Future(handle) => {
-                handle.abort();
-                false
-            }
-            Pump::Thread => true,
+    /// Gives up on a pump that does not end. Its channels must be closed already. As long as its code holds a thread, that is counted as a
+    /// zombie.
+    pub fn abandon(&self, metrics: &Metrics) {
+        if let Some(future) = &self.future {
+            future.abort();
         }
+        self.hold.set(|state| state.abandoned = Some(metrics.clone()));
     }
 }
 
@@ -97,6 +173,7 @@ pub fn start(
     ended: impl FnOnce(PumpEnd) + Send + 'static,
 ) -> std::io::Result<Pump> {
     let span = tracing::Span::current();
+    let hold = Arc::<Hold>::default();
     let guarded = async move {
         let end = match Caught(Box::pin(future)).await {
             Ok(end) => end,
@@ -105,18 +182,24 @@ pub fn start(
         ended(end);
     };
     if !blocking {
-        let elastic = Elastic { pump: Box::pin(guarded.instrument(span)), polled: pumps.polled.clone() };
-        return Ok(Pump::Future(pumps.runtime.spawn(elastic)));
+        let elastic =
+            Elastic { pump: Box::pin(guarded.instrument(span)), polled: pumps.polled.clone(), hold: hold.clone() };
+        return Ok(Pump { future: Some(pumps.runtime.spawn(elastic)), hold });
     }
-    let runtime = pumps.runtime.clone();
+    let (runtime, held) = (pumps.runtime.clone(), hold.clone());
     // Linux shows the first 15 bytes of the name.
     thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _holding = held.begin();
         let _ = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(guarded.instrument(span))));
     })?;
-    Ok(Pump::Thread)
+    Ok(Pump { future: None, hold })
 }
 
 fn panicked(panic: Panic, phase: &PhaseCell) -> Failure {
+    // The hook has logged the panic. What the pump failed of before is the news.
+    if let Some(first) = phase.failure() {
+        return first;
+    }
     let (phase, _) = phase.current();
     // A panic outside of a callback is a bug of the runtime, and is named as what it was doing then.
     panic.into_failure(if phase == Phase::Idle { Phase::Configure } else { phase })
@@ -125,9 +208,26 @@ fn panicked(panic: Panic, phase: &PhaseCell) -> Failure {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn calls_that_hang_or_panic_are_errors_and_their_number_is_bounded() {
+        let runtime = pump_runtime().unwrap();
+        let pumps = Pumps::new(runtime.handle().clone());
+        let call = |limit, code: fn() -> u8| runtime.block_on(pumps.call(limit, code));
+        let long = Duration::from_secs(60);
+        assert!(matches!(call(long, || 7), Ok(7)));
+        assert!(matches!(call(long, || panic!("no")), Err(CallError::Panicked(panic)) if panic.message == "no"));
+        for _ in 0..CALLS_MAX {
+            let hang = || loop {
+                thread::park();
+            };
+            assert!(matches!(call(Duration::from_millis(1), hang), Err(CallError::Late)));
+        }
+        assert!(matches!(call(long, || 7), Err(CallError::Busy)));
+        runtime.shutdown_background();
+    }
 
     #[test]
     fn pumps_that_block_without_saying_so_do_not_starve_the_others() {
@@ -158,6 +258,45 @@ mod tests {
         for _ in 0..50 {
             assert_eq!(ended.recv_timeout(Duration::from_secs(20)), Ok(Ok(())));
         }
+        runtime.shutdown_background();
+    }
+    #[test]
+    fn a_thread_that_an_abandoned_pump_holds_is_a_zombie_until_it_returns() {
+        let runtime = pump_runtime().unwrap();
+        let pumps = Pumps::new(runtime.handle().clone());
+        for blocking in [false, true] {
+            let metrics = Metrics::new();
+            let zombies = || metrics.worker().zombie_threads.load(Ordering::Relaxed);
+            let (enters, entered) = mpsc::channel();
+            let (returns, returned) = mpsc::channel::<()>();
+            let stuck = Box::pin(async move {
+                enters.send(()).unwrap();
+                // Blocks its thread, whether it said so or not.
+                let _ = returned.recv();
+                Ok(())
+            });
+            let pump = super::start(&pumps, blocking, "pump", Arc::default(), stuck, |_| {}).unwrap();
+            entered.recv_timeout(Duration::from_secs(20)).unwrap();
+            assert_eq!(zombies(), 0);
+            pump.abandon(&metrics);
+            assert_eq!(zombies(), 1, "blocking: {blocking}");
+            pump.abandon(&metrics);
+            assert_eq!(zombies(), 1);
+            returns.send(()).unwrap();
+            let deadline = std::time::Instant::now() + Duration::from_secs(20);
+            while zombies() > 0 {
+                assert!(std::time::Instant::now() < deadline, "it is counted for ever");
+                thread::yield_now();
+            }
+        }
+        // One that waits holds nothing.
+        let metrics = Metrics::new();
+        let waits = Box::pin(std::future::pending());
+        let pump = super::start(&pumps, false, "pump", Arc::default(), waits, |_| {}).unwrap();
+        pump.abandon(&metrics);
+        let ended = pump.future.unwrap();
+        assert!(runtime.block_on(ended).unwrap_err().is_cancelled());
+        assert_eq!(metrics.worker().zombie_threads.load(Ordering::Relaxed), 0);
         runtime.shutdown_background();
     }
 }

@@ -1,5 +1,5 @@
 //! Writes status records: for each unit one at a time and in order, so that the last record of a unit is the last thing that was
-//! said of it.
+//! said of it. Ends with its herder.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -82,7 +82,16 @@ impl StatusActor {
         StatusActor { store, herder, queues: HashMap::new() }
     }
 
+    #[cfg(test)]
+    pub(super) fn has_failed(&self, unit: &UnitId) -> bool {
+        self.queues.get(unit).is_some_and(|queue| queue.failures > 0)
+    }
+
     fn next(&mut self, unit: UnitId, context: &mut Context<Self>) {
+        if !self.herder.connected() {
+            // The herder crashed, and its claims with it: a write that comes later would be taken for news of the next one's.
+            return context.stop();
+        }
         let Some(queue) = self.queues.get_mut(&unit) else { return };
         if queue.writing.is_some() {
             return;

@@ -6,8 +6,8 @@
 //! | pump of a connector | the same; its tasks go on | FAILED with the trace | when somebody restarts the connector |
 //! | task or connector actor | the worker stops its pump | FAILED with the trace | as above |
 //! | offset committer | the task goes on; a flush that was under way is repeated by the next one | nothing | by the worker, after [`BACKOFF`] |
-//! | status actor | writes that waited are said again by the control plane | nothing | by the herder, at once |
-//! | herder | everything it knew is in the topics: units stop hard, a new one joins anew | as the log says | by the worker, after [`BACKOFF`] |
+//! | status actor | writes that waited are said again by the control plane; it ends with its herder | nothing | by the herder, after [`BACKOFF`]; after [`STATUS_ACTOR_RESTARTS`] in a row the process ends |
+//! | herder | everything it knew is in the topics: units stop hard, a new one joins anew | as the log says | by the worker, after [`BACKOFF`], without end: it goes on where Kafka let it |
 //! | worker actor | the process ends: nobody is left to supervise | nothing | by whoever runs the process |
 //!
 //! An actor is never revived with its old state: each start calls a factory. actix's own `Supervisor` does not help, since it
@@ -20,13 +20,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Once;
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 
 use crate::pipeline::{Failure, Phase};
 
-/// Messages that may wait for an actor. Senders that must not wait use `try_send` and say what they do when it is full.
+/// Messages that may wait for an actor before senders that can wait do so. The actors themselves cannot: a message of theirs that is lost, or
+/// that waits while the receiver waits for the sender, would be worse than a longer queue. They use `do_send`, which takes no notice of this
+/// bound, and are bounded otherwise: for each unit a handful of messages are under way.
 pub const MAILBOX: usize = 1024;
 
 /// How long the worker waits before it builds an actor again: first, doubled each time up to the last.
@@ -35,10 +37,45 @@ pub const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration:
 /// An actor that lived this long begins with the first back-off again.
 pub const BACKOFF_RESET: Duration = Duration::from_secs(60);
 
+/// How often in a row the status actor is built again. Without it nothing can be claimed, so that a worker that crashes it each time had
+/// better make room for another process.
+pub const STATUS_ACTOR_RESTARTS: u32 = 10;
+
 /// The time to wait before restart number `restarts` (from 0) in a row.
 pub fn backoff(restarts: u32) -> Duration {
     let (first, last) = BACKOFF;
     first.saturating_mul(1 << restarts.min(16)).min(last)
+}
+
+/// Restarts of one actor in a row.
+pub struct Restarts {
+    /// How many.
+    pub count: u32,
+    last_start: Instant,
+}
+
+impl Restarts {
+    /// None yet, of an actor that starts now.
+    pub fn new() -> Self {
+        Restarts { count: 0, last_start: Instant::now() }
+    }
+
+    /// How long to wait before the next start, which counts from now on.
+    pub fn next_backoff(&mut self) -> Duration {
+        if self.last_start.elapsed() >= BACKOFF_RESET {
+            self.count = 0;
+        }
+        let wait = backoff(self.count);
+        self.count += 1;
+        self.last_start = Instant::now();
+        wait
+    }
+}
+
+impl Default for Restarts {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// What a panic left behind.

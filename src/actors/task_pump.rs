@@ -15,8 +15,8 @@ use crate::config::WorkerConfig;
 use crate::config::worker::ConverterConfig;
 use crate::metrics::TaskKind;
 use crate::pipeline::{
-    CommitSignal, Control, Converters, Delivery, Failure, Phase, SinkConverter, SinkPump, SinkState, SourceConverter,
-    SourcePump, TransformChain, partitions_of_task,
+    CommitSignal, Control, Converters, Delivery, Failure, Phase, Selection, SinkConverter, SinkPump, SinkState,
+    SourceConverter, SourcePump, TopicTracker, Topics, TransformChain,
 };
 use crate::plugins::{PluginKind, Registry};
 use crate::storage::offset_store::ConnectorOffsets;
@@ -35,6 +35,8 @@ pub struct TaskParts {
     pub connector_props: Props,
     /// How many tasks its set has.
     pub task_count: u32,
+    /// Hears of the topics that it uses.
+    pub topics: TopicTracker,
 }
 
 /// The task configurations as they stand in the config topic: what the connector said, with the class of the task and, for sinks,
@@ -86,7 +88,7 @@ fn prepare_source(
     lease: &Lease,
     control: Control,
 ) -> Result<Prepared, Failure> {
-    let TaskParts { id, props, connector_props, .. } = parts;
+    let TaskParts { id, props, connector_props, topics, .. } = parts;
     let registration = deps.metrics.register_task(&id.connector, id.task, TaskKind::Source);
     let metrics = registration.metrics();
     let client = clients::source_producer(&deps.config, &connector_props)
@@ -111,9 +113,20 @@ fn prepare_source(
         let (chain, converters) = plugins(&deps.registry, &deps.config, &connector_props)?;
         let context = SourceTaskContext::new(offsets.clone());
         let converter = SourceConverter::new(chain, converters);
-        SourcePump { task, context, props, converter, delivery, offsets, flush_timeout: timeout, control, metrics }
-            .run()
-            .await
+        SourcePump {
+            task,
+            context,
+            props,
+            converter,
+            topics,
+            delivery,
+            offsets,
+            flush_timeout: timeout,
+            control,
+            metrics,
+        }
+        .run()
+        .await
     };
     Ok(Prepared { blocking, run: Box::pin(run), channels, commit: Some(commit), registration: Some(registration) })
 }
@@ -124,12 +137,13 @@ fn prepare_sink(
     deps: &Arc<Deps>,
     control: Control,
 ) -> Result<Prepared, Failure> {
-    let TaskParts { id, props, connector_props, task_count } = parts;
+    let TaskParts { id, props, connector_props, task_count, topics: tracker } = parts;
     let registration = deps.metrics.register_task(&id.connector, id.task, TaskKind::Sink);
     let metrics = registration.metrics();
     let client = clients::sink_consumer(&deps.config, &connector_props)
         .map_err(|error| Failure::new(Phase::Configure, &error))?;
-    let topics = clients::sink_topics(&connector_props).map_err(|error| Failure::new(Phase::Configure, &error))?;
+    let topics = Topics::from_props(&connector_props).map_err(|error| Failure::new(Phase::Configure, &error))?;
+    let selection = Arc::new(Selection::new(topics, id.task, task_count));
     let signal = Arc::<CommitSignal>::default();
     let commit = CommitTarget::Sink(signal.clone());
     let blocking = task.blocking();
@@ -144,13 +158,15 @@ fn prepare_sink(
             task,
             props,
             converter: SinkConverter::new(chain, converters),
+            topics: tracker,
             reader,
             committed: deps.backend.committed_offsets(),
             group: client.group,
             reset: client.reset,
             max_poll_records: client.max_poll_records,
             admin: deps.backend.admin(),
-            choose: Box::new(move |counts| partitions_of_task(&topics, id.task, task_count, counts)),
+            selection,
+            refresh_interval: client.refresh_interval,
             commit: signal,
             commit_timeout: deps.config.offset_flush_timeout,
             control,

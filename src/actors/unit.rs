@@ -42,6 +42,8 @@ pub struct UnitActor {
     pump: Option<RunningPump>,
     /// Its metrics, if it is a task.
     registration: Option<TaskRegistration>,
+    /// What it said last that it does; also while it is suspended.
+    shown: TaskState,
     /// Of a pump that failed, until its offsets are written.
     failed: Option<Channels>,
     /// A stop was asked for: report the end when nothing can write any more.
@@ -85,6 +87,7 @@ impl UnitActor {
             phase: Arc::default(),
             pump: None,
             registration: None,
+            shown: TaskState::Unassigned,
             failed: None,
             stopping: false,
             span,
@@ -109,7 +112,7 @@ impl UnitActor {
         let control = Control::new(
             self.directive.subscribe(),
             self.phase.clone(),
-            Box::new(move || lease.holds()),
+            Box::new(move || lease.left()),
             Box::new(move |report| reports.do_send(PumpReported(report))),
         );
         let Prepared { blocking, run, channels, commit, registration } = match spec {
@@ -117,8 +120,8 @@ impl UnitActor {
                 let offsets = Arc::new(ConnectorOffsets::new(self.offsets.clone(), &*name));
                 connector_pump::prepare(props, tasks_max, &self.deps.registry, offsets, control)?
             }
-            UnitSpec::Task { id, props, connector_props, task_count } => {
-                let parts = task_pump::TaskParts { id, props, connector_props, task_count };
+            UnitSpec::Task { id, props, connector_props, task_count, topics } => {
+                let parts = task_pump::TaskParts { id, props, connector_props, task_count, topics };
                 let offsets = Arc::new(ConnectorOffsets::new(self.offsets.clone(), &*parts.id.connector));
                 task_pump::prepare(parts, &self.deps, offsets, &self.lease, control)?
             }
@@ -141,7 +144,8 @@ impl UnitActor {
 
     fn has_failed(&mut self, failure: Failure) {
         tracing::error!(phase = %failure.phase, message = failure.message, "failed");
-        self.show(TaskState::Failed);
+        self.shown = TaskState::Failed;
+        self.show(self.shown);
         self.report(UnitEvent::Failed(failure));
     }
 
@@ -182,9 +186,7 @@ impl UnitActor {
             // A callback that returns later finds that it is over, and commits nothing.
             self.directive.send_replace(Directive::Stop { deadline: Instant::now(), commit: false });
             running.channels.close();
-            if running.pump.abandon() {
-                self.deps.metrics.worker().zombie_threads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            }
+            running.pump.abandon(&self.deps.metrics);
         }
     }
 
@@ -208,7 +210,10 @@ impl UnitActor {
         if self.pump.is_some() && !self.stopping && phase.is_user_code() && time > deadline {
             self.abandon();
             let message = format!("the callback did not return within {} ms and was abandoned", deadline.as_millis());
-            self.has_failed(Failure::text(phase, message));
+            let hang = Failure::text(phase, message);
+            // A pump that failed before and hangs in its end is FAILED for the first reason.
+            let first = self.phase.failure().inspect(|_| tracing::warn!(%phase, hang.message, "hung after it failed"));
+            self.has_failed(first.unwrap_or(hang));
         }
     }
 }
@@ -247,11 +252,13 @@ impl Handler<PumpReported> for UnitActor {
     fn handle(&mut self, PumpReported(report): PumpReported, _: &mut Context<Self>) {
         if self.pump.is_some() && !self.stopping {
             match report {
-                Report::Running => self.show(TaskState::Running),
-                Report::Paused => self.show(TaskState::Paused),
-                Report::Halted | Report::TaskConfigs(_) => {}
+                Report::Running => self.shown = TaskState::Running,
+                Report::Paused => self.shown = TaskState::Paused,
+                Report::Starting | Report::Halted | Report::TaskConfigs(_) => {}
             }
+            self.show(if self.suspended { TaskState::Suspended } else { self.shown });
             self.report(match report {
+                Report::Starting => UnitEvent::Starting,
                 Report::Running => UnitEvent::Running,
                 Report::Paused => UnitEvent::Paused,
                 Report::Halted => UnitEvent::Stopped,
@@ -312,7 +319,7 @@ impl Handler<SteerActor> for UnitActor {
             }
             Steer::Unsuspend => {
                 self.suspended = false;
-                self.show(if self.target == TargetState::Started { TaskState::Running } else { TaskState::Paused });
+                self.show(self.shown);
             }
             Steer::Reconfigure => {
                 if let Some(running) = &self.pump {

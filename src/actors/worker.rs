@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use actix::prelude::*;
 
@@ -11,7 +10,7 @@ use super::deps::Deps;
 use super::herder::{Herder, HerderParts};
 use super::messages::{Child, ChildEnded, RunId, StartCommitter, StartUnit, Steer, SteerUnit, UnitEvent, UnitReport};
 use super::offset_committer::{CommitTarget, OffsetCommitter, StopCommitter};
-use super::supervision::{self, BACKOFF_RESET};
+use super::supervision::{self, Restarts};
 use super::unit::{SteerActor, UnitActor};
 use crate::pipeline::Phase;
 
@@ -19,9 +18,11 @@ use crate::pipeline::Phase;
 pub struct Worker {
     deps: Arc<Deps>,
     herder_parts: HerderParts,
-    herder: Option<Addr<Herder>>,
+    pub(super) herder: Option<Addr<Herder>>,
+    /// How many herders there were, with the present one.
+    herders: u64,
     units: HashMap<RunId, Unit>,
-    herder_restarts: Restarts,
+    pub(super) herder_restarts: Restarts,
 }
 
 struct Unit {
@@ -37,41 +38,20 @@ struct Committer {
     restarts: Restarts,
 }
 
-/// Restarts in a row.
-struct Restarts {
-    count: u32,
-    last_start: Instant,
-}
-
-impl Restarts {
-    fn new() -> Self {
-        Restarts { count: 0, last_start: Instant::now() }
-    }
-
-    /// How long to wait before the next start.
-    fn next_backoff(&mut self) -> std::time::Duration {
-        if self.last_start.elapsed() >= BACKOFF_RESET {
-            self.count = 0;
-        }
-        let wait = supervision::backoff(self.count);
-        self.count += 1;
-        self.last_start = Instant::now();
-        wait
-    }
-}
-
 impl Worker {
     /// A worker that runs nothing; starts its herder when it starts.
     pub fn new(deps: Arc<Deps>, herder_parts: HerderParts) -> Self {
-        Worker { deps, herder_parts, herder: None, units: HashMap::new(), herder_restarts: Restarts::new() }
+        Worker { deps, herder_parts, herder: None, herders: 0, units: HashMap::new(), herder_restarts: Restarts::new() }
     }
 
     fn start_herder(&mut self, context: &mut Context<Self>) {
         let worker = context.address();
         let ends = worker.clone();
+        self.herders += 1;
+        let number = self.herders;
         let (parts, deps) = (self.herder_parts.clone(), self.deps.clone());
         self.herder = Some(supervision::start_watched(
-            move |_| Herder::new(parts, deps, worker),
+            move |_| Herder::new(number, parts, deps, worker),
             move |panic| ends.do_send(ChildEnded { child: Child::Herder, panic }),
         ));
     }
@@ -89,7 +69,7 @@ impl Worker {
     }
 
     fn tell_herder(&self, report: UnitReport) {
-        // A herder that is being rebuilt has forgotten the unit, and its successor stops what it does not know.
+        // Without a herder all units have been told to stop hard, and the next one does not know their runs.
         if let Some(herder) = &self.herder {
             herder.do_send(report);
         }
@@ -114,8 +94,10 @@ impl Worker {
         for unit in self.units.values() {
             unit.actor.do_send(SteerActor(Steer::Stop { deadline, hard: true }));
         }
-        let wait = self.herder_restarts.next_backoff();
-        context.run_later(wait, Worker::start_herder);
+        let (wait, shutdown) = (self.herder_restarts.next_backoff(), self.herder_parts.shutdown.clone());
+        // A process that is to end does not wait out a back-off: the next herder ends it.
+        let wait = async move { tokio::time::timeout(wait, shutdown.asked()).await };
+        context.spawn(wait.into_actor(self).map(|_, worker, context| worker.start_herder(context)));
     }
 }
 

@@ -50,6 +50,9 @@ pub enum BackendError {
     /// The log does not hold what the reader stands at: it was truncated, emptied or made anew.
     #[error("{0}")]
     OffsetOutOfRange(String),
+    /// A reader's topic or partition is not there, not yet or not any more.
+    #[error("{0}")]
+    UnknownPartition(String),
 }
 
 /// The result of a call of this room.
@@ -181,7 +184,8 @@ pub trait RecordReader: Send {
     async fn seek(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<()>;
 
     /// Clears `batch` and fills it with what is there, waiting up to `max_wait` for the first record or event. At most `max_records`. Cancel
-    /// safe. [`BackendError::OffsetOutOfRange`] when the position is not in the log (no silent reset).
+    /// safe. [`BackendError::OffsetOutOfRange`] when the position is not in the log (no silent reset),
+    /// [`BackendError::UnknownPartition`] when a partition is not there; the others can be read on.
     async fn read(&mut self, batch: &mut ReadBatch, max_records: usize, max_wait: Duration) -> Result<()>;
 
     /// The offset behind the last record that [`RecordReader::read`] delivered (or where it starts) for each assigned partition; behind a
@@ -229,6 +233,15 @@ impl TopicDescription {
     }
 }
 
+/// What tells one topic from another of the same name, and how many partitions it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundTopic {
+    /// A topic that was deleted and made anew has another one.
+    pub id: u128,
+    /// How many partitions it has.
+    pub partitions: i32,
+}
+
 /// A topic to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTopic {
@@ -261,6 +274,9 @@ pub trait TopicAdmin: Send + Sync {
 
     /// `None` where the topic does not exist.
     async fn describe_topic(&self, name: &str) -> Result<Option<TopicDescription>>;
+
+    /// Those of these topics that there are now. Asks the brokers, never a cache, and makes no topic.
+    async fn find_topics(&self, names: &[String]) -> Result<BTreeMap<String, FoundTopic>>;
 
     /// Partition counts of all topics that can be seen.
     async fn list_topics(&self) -> Result<BTreeMap<String, i32>>;

@@ -97,7 +97,7 @@ pub(super) fn keyless(topic: &str) -> BackendError {
 }
 
 pub(super) fn unknown(partition: &TopicPartition) -> BackendError {
-    BackendError::Refused(format!("there is no partition {partition}"))
+    BackendError::UnknownPartition(format!("there is no partition {partition}"))
 }
 
 pub(super) fn not_assigned(partition: &TopicPartition) -> BackendError {

@@ -14,8 +14,10 @@ use std::collections::BTreeMap;
 use connect_api::{ConfigDef, ConfigKey, ConfigValue, ExactlyOnceSupport, Props};
 
 use super::WorkerConfig;
+use super::override_policy::OverridePolicy;
 
 pub use definitions::shared_definition;
+pub use rules::null_error;
 
 /// Whether a connector reads from elsewhere or writes to elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,8 +71,8 @@ pub struct WorkerDefaults {
     pub group_id: String,
     /// Whether sources may write transactions.
     pub exactly_once_enabled: bool,
-    /// Which client settings may be overridden: All, None or Principal.
-    pub client_override_policy: String,
+    /// Which client settings may be overridden.
+    pub client_override_policy: OverridePolicy,
 }
 
 impl From<&WorkerConfig> for WorkerDefaults {
@@ -101,7 +103,7 @@ pub struct ConnectorPlugin {
 }
 
 /// One setting of a checked configuration.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ConfigInfo {
     /// Its definition; `None` when the plug-in returned a value for a setting that it does not define.
     pub definition: Option<ConfigKey>,
@@ -110,7 +112,7 @@ pub struct ConfigInfo {
 }
 
 /// A checked configuration: the answer of `PUT /connector-plugins/{p}/config/validate`.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ConfigInfos {
     /// `connector.class` as it was written.
     pub name: String,
@@ -129,10 +131,12 @@ impl ConfigInfos {
     }
 }
 
-/// Checks a whole connector configuration. The caller has found the plug-in by `connector.class` already.
+/// Checks a whole connector configuration. The caller has found the plug-in by `connector.class` already. `nulls` are
+/// settings that were sent as null; plug-ins see them as missing.
 pub fn validate_connector(
     plugin: ConnectorPlugin,
     props: &Props,
+    nulls: &[String],
     plugins: &dyn PluginSettings,
     worker: &WorkerDefaults,
 ) -> ConfigInfos {
@@ -142,7 +146,8 @@ pub fn validate_connector(
     nested::check_converters(&mut checked, props, plugins);
     nested::check_transforms(&mut checked, props, plugins);
     nested::check_predicates(&mut checked, props, plugins);
-    checked.add(&plugin.definition, plugin.values);
+    rules::refuse_nulls(&mut checked, nulls);
+    checked.add(&plugin.definition, rules::with_nulls(&plugin.definition, plugin.values, props, nulls));
     match plugin.kind {
         ConnectorKind::Sink => rules::check_sink(&mut checked, props, worker),
         ConnectorKind::Source => rules::check_source(

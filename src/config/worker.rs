@@ -4,16 +4,22 @@
 //! that Kafka's example file gives them, and there are keys of our own (`worker.fence.timeout.ms`,
 //! `task.callback.timeout.ms`).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use connect_api::{
-    ConfigDef, ConfigKey, ConnectError, Importance, ParsedConfig, ParsedValue, Props, Result, Type, Validator,
-};
+use connect_api::{ConnectError, ParsedConfig, Props, Result};
 
-use super::client_settings::ClientKind;
+use super::client_settings::{self, ClientKind, Problem, Standing};
+use super::environment;
+use super::override_policy::OverridePolicy;
 use super::properties;
+
+mod definition;
+pub mod table;
+
+use definition::definition;
 
 /// A group of settings with its own plug-in class.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,26 +106,28 @@ pub struct WorkerConfig {
     pub topic_tracking_enable: bool,
     /// Whether that record may be reset.
     pub topic_tracking_allow_reset: bool,
-    /// Which client settings connectors may override: All, None or Principal.
-    pub client_override_policy: String,
-    /// Names of the config providers, in order.
-    pub config_providers: Vec<String>,
+    /// Which client settings connectors may override.
+    pub client_override_policy: OverridePolicy,
     /// For how long a worker that lost sight of the cluster may still act; no other worker takes its tasks over earlier.
     pub worker_fence_timeout: Duration,
     /// After which time a callback of a plug-in counts as hanging.
     pub task_callback_timeout: Duration,
     /// Client settings of the worker's own clients: those for the internal topics.
     pub client: Props,
-    /// `producer.*` without the prefix: for the producers of source tasks.
+    /// For the producers of source tasks: `producer.*` without the prefix, over those of the worker's own clients.
     pub producer: Props,
-    /// `consumer.*` without the prefix: for the consumers of sink tasks.
+    /// The same for the consumers of sink tasks: `consumer.*`.
     pub consumer: Props,
-    /// The client settings of the top level and `admin.*` without the prefix: for the admin clients of connectors.
+    /// The same for the admin clients of connectors: `admin.*`.
     pub admin: Props,
     /// Everything as it was written.
     pub props: Props,
     /// Keys that nobody knows; worth one warning, since they may be misspelt.
     pub unknown_keys: Vec<String>,
+    /// Settings that were left out although Java demands them, with the values that they have.
+    pub defaulted: Vec<(&'static str, String)>,
+    /// What does not have the effect that it would have in Java: one sentence each, to be logged once.
+    pub warnings: Vec<String>,
 }
 
 /// Without `props` and the client settings: they hold secrets.
@@ -131,236 +139,6 @@ impl fmt::Debug for WorkerConfig {
             .field("listeners", &self.listeners)
             .finish_non_exhaustive()
     }
-}
-
-/// Client settings at the top level, for the worker's own clients, beside all of `ssl.*` and `sasl.*`.
-const CLIENT_KEYS: &[&str] = &[
-    "client.dns.lookup",
-    "metadata.max.age.ms",
-    "send.buffer.bytes",
-    "receive.buffer.bytes",
-    "reconnect.backoff.ms",
-    "reconnect.backoff.max.ms",
-    "socket.connection.setup.timeout.ms",
-    "socket.connection.setup.timeout.max.ms",
-    "retry.backoff.ms",
-    "retry.backoff.max.ms",
-    "request.timeout.ms",
-    "connections.max.idle.ms",
-    "security.protocol",
-    "metadata.recovery.strategy",
-    "metadata.recovery.rebootstrap.trigger.ms",
-];
-
-/// Keys of Java's worker that have no meaning here: there is no group membership, no signing of requests between workers,
-/// no class path, no JMX.
-const MEANINGLESS_KEYS: &[&str] = &[
-    "key.converter.plugin.version",
-    "value.converter.plugin.version",
-    "plugin.path",
-    "plugin.discovery",
-    "metrics.sample.window.ms",
-    "metrics.num.samples",
-    "metrics.recording.level",
-    "metric.reporters",
-    "header.converter.plugin.version",
-    "rest.advertised.listener",
-    "access.control.allow.origin",
-    "access.control.allow.methods",
-    "response.http.headers.config",
-    "session.timeout.ms",
-    "rebalance.timeout.ms",
-    "heartbeat.interval.ms",
-    "worker.sync.timeout.ms",
-    "worker.unsync.backoff.ms",
-    "connect.protocol",
-    "scheduled.rebalance.max.delay.ms",
-    "inter.worker.key.ttl.ms",
-    "inter.worker.key.generation.algorithm",
-    "inter.worker.key.size",
-    "inter.worker.signature.algorithm",
-    "inter.worker.verification.algorithms",
-];
-
-/// What follows one of these belongs to a plug-in, a client or a topic.
-const PREFIXES: &[&str] = &[
-    "producer.",
-    "consumer.",
-    "admin.",
-    "key.converter.",
-    "value.converter.",
-    "header.converter.",
-    "config.providers.",
-    "config.storage.",
-    "offset.storage.",
-    "status.storage.",
-    "ssl.",
-    "sasl.",
-    "listeners.https.",
-    "admin.listeners.https.",
-    "metrics.context.",
-    "connector.client.config.override.",
-];
-
-fn definition() -> ConfigDef {
-    let key = ConfigKey::new;
-    let definition = ConfigDef::new()
-        .define(
-            key(
-                "bootstrap.servers",
-                Type::List,
-                Importance::High,
-                "Brokers to begin with: host:port, separated by commas.",
-            )
-            .validator(some_elements()),
-        )
-        .define(
-            key("group.id", Type::String, Importance::High, "The name of the cluster of workers.")
-                .default_value("connect-cluster")
-                .validator(Validator::non_empty()),
-        )
-        .define(
-            key("client.id", Type::String, Importance::Low, "Names this worker in the logs of brokers.")
-                .default_value(""),
-        );
-    let definition = storage(definition, "config", "connect-configs", None);
-    let definition = storage(definition, "offset", "connect-offsets", Some(25));
-    let definition = storage(definition, "status", "connect-status", Some(5));
-    rest(timeouts(converters(definition)))
-}
-
-/// One internal topic; without `partitions` it always has one.
-fn storage(definition: ConfigDef, which: &str, topic: &str, partitions: Option<i32>) -> ConfigDef {
-    let key = |name: &str, setting_type, importance, documentation| {
-        ConfigKey::new(&format!("{which}.storage.{name}"), setting_type, importance, documentation)
-    };
-    let topic = key("topic", Type::String, Importance::High, "The name of the internal topic.").default_value(topic);
-    let replicas =
-        key("replication.factor", Type::Short, Importance::Low, "How many replicas the topic gets when it is created.");
-    let definition = definition
-        .define(topic.validator(Validator::non_empty()))
-        .define(replicas.default_value(3).validator(count_or_default()));
-    let Some(partitions) = partitions else { return definition };
-    let count = key("partitions", Type::Int, Importance::Low, "How many partitions the topic gets when it is created.");
-    definition.define(count.default_value(partitions).validator(count_or_default()))
-}
-
-/// Repeated elements do no harm here, and a worker should not refuse to start for one.
-fn some_elements() -> Validator {
-    Validator::new("a list of at least one element", |_, value| match value {
-        Some(ParsedValue::List(elements)) if elements.iter().all(String::is_empty) => {
-            Err("must have at least one element".to_owned())
-        }
-        _ => Ok(()),
-    })
-}
-
-fn count_or_default() -> Validator {
-    const WANTED: &str = "at least 1, or -1 for the default of the broker";
-    Validator::new(WANTED, |_, value| match value {
-        Some(ParsedValue::Int(-1 | 1..) | ParsedValue::Short(-1 | 1..)) => Ok(()),
-        _ => Err(format!("must be {WANTED}")),
-    })
-}
-
-fn converters(definition: ConfigDef) -> ConfigDef {
-    let key = |name: &str, documentation: &str| ConfigKey::new(name, Type::Class, Importance::High, documentation);
-    definition
-        .define(key("key.converter", "Between record keys and bytes."))
-        .define(key("value.converter", "Between record values and bytes."))
-        .define(
-            ConfigKey::new("header.converter", Type::Class, Importance::Low, "Between header values and bytes.")
-                .default_value("org.apache.kafka.connect.storage.SimpleHeaderConverter"),
-        )
-}
-
-fn timeouts(definition: ConfigDef) -> ConfigDef {
-    let key = |name: &str, default: i64, documentation: &str| {
-        ConfigKey::new(name, Type::Long, Importance::Low, documentation)
-            .default_value(default)
-            .validator(Validator::at_least(0))
-    };
-    definition
-        .define(key("offset.flush.interval.ms", 60_000, "How often offsets are committed."))
-        .define(key("offset.flush.timeout.ms", 5_000, "How long one commit of offsets may take."))
-        .define(key("task.shutdown.graceful.timeout.ms", 5_000, "How long all tasks together may take to stop."))
-        .define(
-            key(
-                "worker.fence.timeout.ms",
-                1_000,
-                "For how long a worker that lost sight of the cluster may still act.",
-            )
-            .validator(Validator::at_least(100)),
-        )
-        .define(
-            key("task.callback.timeout.ms", 3_600_000, "After which time a callback of a plug-in counts as hanging.")
-                .validator(Validator::at_least(1)),
-        )
-}
-
-fn rest(definition: ConfigDef) -> ConfigDef {
-    let key = |name: &str, setting_type, documentation: &str| {
-        ConfigKey::new(name, setting_type, Importance::Low, documentation)
-    };
-    definition
-        .define(
-            key("listeners", Type::List, "Where the REST server listens: http://host:port, separated by commas.")
-                .default_value("http://:8083")
-                .validator(some_elements()),
-        )
-        .define(
-            key("admin.listeners", Type::List, "Where /admin is served: not set with everything else, empty nowhere.")
-                .optional(),
-        )
-        .define(key("rest.advertised.host.name", Type::String, "What other workers call this one.").optional())
-        .define(key("rest.advertised.port", Type::Int, "Which port other workers use.").optional().validator(
-            Validator::new("a port", |_, value| match value {
-                None | Some(ParsedValue::Int(1..=65_535)) => Ok(()),
-                _ => Err("must be a port from 1 to 65535".to_owned()),
-            }),
-        ))
-        .define(
-            key("exactly.once.source.support", Type::String, "Whether sources may write transactions.")
-                .default_value("disabled")
-                .validator(Validator::one_of_ignoring_case(&["disabled", "preparing", "enabled"])),
-        )
-        .define(
-            key("topic.creation.enable", Type::Boolean, "Whether topics of sources are created.").default_value(true),
-        )
-        .define(key("topic.tracking.enable", Type::Boolean, "Whether used topics are recorded.").default_value(true))
-        .define(
-            key("topic.tracking.allow.reset", Type::Boolean, "Whether that record may be reset.").default_value(true),
-        )
-        .define(
-            key(
-                "connector.client.config.override.policy",
-                Type::String,
-                "Which client settings connectors may override.",
-            )
-            .default_value("All")
-            .validator(Validator::one_of(&["All", "None", "Principal"])),
-        )
-        .define(
-            key(
-                "rest.extension.classes",
-                Type::List,
-                "Java classes that guard or extend the REST server; must be empty.",
-            )
-            .default_value("")
-            .validator(no_rest_extensions()),
-        )
-        .define(key("config.providers", Type::List, "Names of config providers.").default_value(""))
-}
-
-/// Such a class may be what asks for passwords: going on without it would open the REST server to everybody.
-fn no_rest_extensions() -> Validator {
-    Validator::new("empty", |_, value| match value {
-        Some(ParsedValue::List(classes)) if !classes.is_empty() => Err(format!(
-            "{} cannot be loaded: there is no JVM. Guard the REST server with a proxy and leave this out",
-            classes.join(", ")
-        )),
-        _ => Ok(()),
-    })
 }
 
 impl WorkerConfig {
@@ -377,21 +155,41 @@ impl WorkerConfig {
         settings
     }
 
-    /// Reads a `.properties` file as Java does: Latin-1, with `\uXXXX` for everything else.
-    pub fn read(path: &Path) -> Result<Self> {
-        let place = path.display();
-        let bytes = std::fs::read(path)
-            .map_err(|error| ConnectError::config(format!("cannot read the worker configuration {place}: {error}")))?;
-        let props = properties::from_latin1(&bytes)
-            .map_err(|error| ConnectError::config(format!("cannot read the worker configuration {place}: {error}")))?;
+    /// Reads a `.properties` file as Java does, Latin-1, with `\uXXXX` for everything else; without a file, nothing. What the environment
+    /// says (see [`environment`]) wins over it.
+    pub fn load(path: Option<&Path>, variables: &BTreeMap<String, String>) -> Result<Self> {
+        let mut props = path.map(read_props).transpose()?.unwrap_or_default();
+        let from_environment = environment::worker_settings(variables);
+        let names: Vec<&str> = from_environment.keys().map(String::as_str).collect();
+        if !names.is_empty() {
+            tracing::info!(settings = names.join(", "), "taken from the environment");
+        }
+        props.extend(from_environment);
+        let place = path.map_or("the environment".to_owned(), |path| path.display().to_string());
         Self::from_props(props)
             .map_err(|error| ConnectError::config(format!("the worker configuration {place}: {error}")))
+    }
+
+    /// Reads a `.properties` file alone.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::load(Some(path), &BTreeMap::new())
     }
 
     /// Types the settings; the error names everything that is wrong with them.
     pub fn from_props(props: Props) -> Result<Self> {
         let definition = definition();
         let config = definition.parse(&props)?;
+        let (clients, mut problems, client_warnings) = check_clients(&props);
+        for setting in table::asked_for(&props, Standing::Refused) {
+            let value = props.get(setting.name).map_or("", |value| value.trim());
+            problems.push(format!("{}={value} cannot be used: {}", setting.name, setting.note));
+        }
+        if !problems.is_empty() {
+            return Err(ConnectError::config(problems.join("; ")));
+        }
+        let not_yet = table::asked_for(&props, Standing::NotYet)
+            .map(|setting| format!("{} has no effect yet: {}", setting.name, setting.note));
+        let warnings = not_yet.chain(client_warnings).collect();
         let storage = |which: &str, partitions: Option<i32>| storage_topic(&config, &props, which, partitions);
         let converter = |name: &str| ConverterConfig {
             class: config.class(name).to_owned(),
@@ -426,15 +224,16 @@ impl WorkerConfig {
             topic_creation_enable: config.bool("topic.creation.enable"),
             topic_tracking_enable: config.bool("topic.tracking.enable"),
             topic_tracking_allow_reset: config.bool("topic.tracking.allow.reset"),
-            client_override_policy: config.string("connector.client.config.override.policy").to_owned(),
-            config_providers: config.list("config.providers").to_vec(),
+            client_override_policy: OverridePolicy::from_props(&props).map_err(ConnectError::config)?,
             worker_fence_timeout: duration("worker.fence.timeout.ms"),
             task_callback_timeout: duration("task.callback.timeout.ms"),
-            client: client_props(&props),
-            producer: with_bootstrap(&props, "producer."),
-            consumer: with_bootstrap(&props, "consumer."),
-            admin: admin_props(&props),
-            unknown_keys: unknown_keys(&definition, &props),
+            client: clients.worker,
+            producer: clients.producer,
+            consumer: clients.consumer,
+            admin: clients.admin,
+            unknown_keys: table::unknown(&props),
+            defaulted: defaulted(&config, &props),
+            warnings,
             props,
         })
     }
@@ -446,32 +245,73 @@ pub fn with_prefix(props: &Props, prefix: &str) -> Props {
     props.iter().filter_map(stripped).collect()
 }
 
-/// As in Java, producers and consumers of connectors take the brokers from the top level, but no security: that must be
-/// said for each kind of client (`producer.security.protocol`), since it may differ from the worker's own.
-fn with_bootstrap(props: &Props, prefix: &str) -> Props {
-    let mut settings = with_prefix(props, prefix);
-    if let Some(brokers) = props.get("bootstrap.servers") {
-        settings.entry("bootstrap.servers".to_owned()).or_insert_with(|| brokers.clone());
-    }
-    settings
+/// The settings of all clients, in Java's names.
+struct Clients {
+    worker: Props,
+    producer: Props,
+    consumer: Props,
+    admin: Props,
 }
 
-/// As in Java, admin clients of connectors take all client settings from the top level.
-fn admin_props(props: &Props) -> Props {
-    let mut settings = client_props(props);
-    // `admin.listeners` is about REST.
-    settings.extend(with_prefix(props, "admin.").into_iter().filter(|(name, _)| !name.starts_with("listeners")));
-    settings
-}
-
-fn client_props(props: &Props) -> Props {
-    let is_client = |name: &str| {
-        ["bootstrap.servers", "client.id"].contains(&name)
-            || CLIENT_KEYS.contains(&name)
-            || name.starts_with("ssl.")
-            || name.starts_with("sasl.")
+/// What the worker's clients are made with, what cannot be honoured, and what is worth a warning.
+fn check_clients(props: &Props) -> (Clients, Vec<String>, Vec<String>) {
+    let worker: Props = props
+        .iter()
+        .filter(|(name, _)| table::is_client(name))
+        .map(|(name, text)| (name.clone(), text.clone()))
+        .collect();
+    let clients = Clients {
+        producer: of_connectors(&worker, props, "producer."),
+        consumer: of_connectors(&worker, props, "consumer."),
+        admin: of_connectors(&worker, props, "admin."),
+        worker,
     };
-    props.iter().filter(|(name, _)| is_client(name)).map(|(name, text)| (name.clone(), text.clone())).collect()
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    let (_, of_worker) = client_settings::translate(ClientKind::Admin, &clients.worker);
+    for (prefix, kind, settings) in [
+        ("", ClientKind::Admin, &clients.worker),
+        ("producer.", ClientKind::Producer, &clients.producer),
+        ("consumer.", ClientKind::Consumer, &clients.consumer),
+        ("admin.", ClientKind::Admin, &clients.admin),
+    ] {
+        let (made, refused) = client_settings::translate(kind, settings);
+        // What is wrong at the top level is named there.
+        let own = |problem: &&Problem| prefix.is_empty() || !of_worker.contains(*problem);
+        problems.extend(refused.iter().filter(own).map(|problem| format!("{prefix}{problem}")));
+        let said = |warning: &&Problem| prefix.is_empty() || props.contains_key(&format!("{prefix}{}", warning.name));
+        warnings.extend(made.warnings.iter().filter(said).map(|warning| format!("{prefix}{warning}")));
+    }
+    (clients, problems, warnings)
+}
+
+/// What connectors' clients of a kind get: the worker's own settings and over them those with the prefix. Clients that go to other brokers or
+/// have a protocol of their own take no security from the worker. (In Java producers and consumers take the brokers alone from the top level.)
+fn of_connectors(worker: &Props, props: &Props, prefix: &str) -> Props {
+    let mut own = with_prefix(props, prefix);
+    // `admin.listeners` is about REST.
+    own.retain(|name, _| !name.starts_with("listeners"));
+    let apart = own.contains_key("security.protocol") || own.contains_key("bootstrap.servers");
+    let mut settings = worker.clone();
+    // Names the worker's own clients.
+    settings.remove("client.id");
+    settings.retain(|name, _| !(apart && client_settings::is_security(name)));
+    settings.extend(own);
+    settings
+}
+
+/// The settings that Java demands and this program has defaults for.
+fn defaulted(config: &ParsedConfig, props: &Props) -> Vec<(&'static str, String)> {
+    let demanded = ["group.id", "config.storage.topic", "offset.storage.topic", "status.storage.topic"];
+    let absent = demanded.into_iter().filter(|name| !props.contains_key(*name));
+    absent.map(|name| (name, config.string(name).to_owned())).collect()
+}
+
+fn read_props(path: &Path) -> Result<Props> {
+    let failed = |error: &dyn fmt::Display| {
+        ConnectError::config(format!("cannot read the worker configuration {}: {error}", path.display()))
+    };
+    let bytes = std::fs::read(path).map_err(|error| failed(&error))?;
+    properties::from_latin1(&bytes).map_err(|error| failed(&error))
 }
 
 fn storage_topic(config: &ParsedConfig, props: &Props, which: &str, partitions: Option<i32>) -> StorageTopic {
@@ -512,16 +352,6 @@ fn parse_listener(url: &str) -> std::result::Result<Listener, &'static str> {
     let port = port.parse().map_err(|_| "the port must be a number up to 65535")?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     Ok(Listener { host: Some(host).filter(|host| !host.is_empty()).map(str::to_owned), port })
-}
-
-fn unknown_keys(definition: &ConfigDef, props: &Props) -> Vec<String> {
-    let known = |name: &str| {
-        definition.key(name).is_some()
-            || CLIENT_KEYS.contains(&name)
-            || MEANINGLESS_KEYS.contains(&name)
-            || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-    };
-    props.keys().filter(|name| !known(name)).cloned().collect()
 }
 
 #[cfg(test)]

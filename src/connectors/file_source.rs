@@ -15,7 +15,7 @@
 //! are too small: after a takeover, lines are read twice.
 
 mod follow;
-mod lines;
+pub(super) mod lines;
 mod stdin;
 #[cfg(test)]
 mod tests;
@@ -45,8 +45,8 @@ pub const TASK_CLASS: &str = "org.apache.kafka.connect.file.FileStreamSourceTask
 const FILE: &str = "file";
 const TOPIC: &str = "topic";
 const BATCH_SIZE: &str = "batch.size";
-const FILENAME: &str = "filename";
-const POSITION: &str = "position";
+pub(super) const FILENAME: &str = "filename";
+pub(super) const POSITION: &str = "position";
 const DEFAULT_BATCH_SIZE: i32 = 2000;
 
 fn definition() -> ConfigDef {
@@ -116,19 +116,25 @@ impl SourceConnector for FileStreamSourceConnector {
         if file_of(&definition().parse(props)?).is_none() {
             return Err(ConnectError::fatal("standard input has no offsets: the setting file is not set"));
         }
-        for (partition, offset) in offsets {
-            let Some(offset) = offset else { continue };
-            position_of(offset)?.ok_or_else(|| ConnectError::fatal(format!("an offset needs a {POSITION}")))?;
-            if partition.as_ref().is_none_or(|partition| partition.get(FILENAME).is_none()) {
-                return Err(ConnectError::fatal(format!("a partition needs a {FILENAME}")));
-            }
-        }
+        check_changed_offsets(offsets)?;
         Ok(true)
     }
 }
 
+/// An error unless every offset that is set has a position, and its partition a file.
+pub(super) fn check_changed_offsets(offsets: &[SourceOffsetChange]) -> Result<()> {
+    for (partition, offset) in offsets {
+        let Some(offset) = offset else { continue };
+        position_of(offset)?.ok_or_else(|| ConnectError::fatal(format!("an offset needs a {POSITION}")))?;
+        if partition.as_ref().is_none_or(|partition| partition.get(FILENAME).is_none()) {
+            return Err(ConnectError::fatal(format!("a partition needs a {FILENAME}")));
+        }
+    }
+    Ok(())
+}
+
 /// The position of a stored offset, `None` when it holds none.
-fn position_of(offset: &FieldMap) -> Result<Option<u64>> {
+pub(super) fn position_of(offset: &FieldMap) -> Result<Option<u64>> {
     let Some(value) = offset.get(POSITION).filter(|value| !value.is_null()) else { return Ok(None) };
     let position = value.as_i64().and_then(|position| u64::try_from(position).ok());
     position.map(Some).ok_or_else(|| {

@@ -8,6 +8,8 @@ use connect_api::{
     SchemaType, Value, schema,
 };
 
+use super::settings;
+
 /// Java's class name.
 pub const CLASS: &str = "org.apache.kafka.connect.converters.ByteArrayConverter";
 
@@ -32,7 +34,7 @@ fn read(bytes: Option<&Bytes>) -> SchemaAndValue {
 
 impl Converter for ByteArrayConverter {
     fn config(&self) -> ConfigDef {
-        ConfigDef::new()
+        settings::definition()
     }
 
     fn configure(&mut self, _props: &Props, _is_key: bool) -> Result<()> {
@@ -61,7 +63,7 @@ impl Converter for ByteArrayConverter {
 
 impl HeaderConverter for ByteArrayConverter {
     fn config(&self) -> ConfigDef {
-        ConfigDef::new()
+        settings::definition()
     }
 
     fn configure(&mut self, _props: &Props) -> Result<()> {

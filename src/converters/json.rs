@@ -6,10 +6,11 @@
 
 use connect_api::converter::RawHeader;
 use connect_api::{
-    Bytes, ConfigDef, ConnectError, Converter, Header, HeaderConverter, Props, Result, Schema, SchemaAndValue,
-    SchemaRef, Value,
+    Bytes, ConfigDef, ConfigKey, ConnectError, Converter, Header, HeaderConverter, Importance, Props, Result, Schema,
+    SchemaAndValue, SchemaRef, Type, Validator, Value, Width,
 };
 
+use super::json_encoding::in_utf8;
 use super::json_schema::SchemaReader;
 use super::json_writer::{self, SchemaWriter};
 use super::{json_reader, settings};
@@ -32,6 +33,8 @@ pub const REPLACE_NULL_WITH_DEFAULT_CONFIG: &str = "replace.null.with.default";
 pub const SCHEMA_CONTENT_CONFIG: &str = "schema.content";
 
 const DEFAULT_CACHE_SIZE: i32 = 1000;
+const BASE64: &str = "BASE64";
+const NUMERIC: &str = "NUMERIC";
 const SCHEMA: &str = "schema";
 const PAYLOAD: &str = "payload";
 
@@ -65,26 +68,44 @@ impl Default for JsonConverter {
     }
 }
 
+/// Java: `JsonConverterConfig`.
+fn definition() -> ConfigDef {
+    use Importance::{High, Low};
+    let key = ConfigKey::new;
+    let schemas = |key: ConfigKey, order, display: &str| key.group("Schemas", order, Width::Medium, display);
+    let serialization =
+        |key: ConfigKey, order, display: &str| key.group("Serialization", order, Width::Medium, display);
+    let enable = key(SCHEMAS_ENABLE_CONFIG, Type::Boolean, High, "Whether each record carries its schema.");
+    let cache = key(SCHEMAS_CACHE_SIZE_CONFIG, Type::Int, High, "How many schemas are remembered in each direction.");
+    let content = key(SCHEMA_CONTENT_CONFIG, Type::String, High, "The schema, as JSON, of all records that are read.");
+    let decimals =
+        key(DECIMAL_FORMAT_CONFIG, Type::String, Low, "How decimals are written: as base64 text or as numbers.");
+    let replace =
+        key(REPLACE_NULL_WITH_DEFAULT_CONFIG, Type::Boolean, Low, "Whether the default of a schema stands for null.");
+    settings::definition()
+        .define(schemas(enable.default_value(true), 0, "Schemas in records"))
+        .define(schemas(cache.default_value(DEFAULT_CACHE_SIZE), 1, "Schemas remembered"))
+        .define(schemas(content.optional(), 2, "Schema of all records"))
+        .define(serialization(
+            decimals.default_value(BASE64).validator(Validator::one_of_ignoring_case(&[NUMERIC, BASE64])),
+            0,
+            "Decimals",
+        ))
+        .define(serialization(replace.default_value(true), 1, "Defaults for nulls"))
+}
+
 impl JsonConverter {
-    fn set(&mut self, props: &Props) -> Result<()> {
-        self.schemas_enable = settings::boolean(props, SCHEMAS_ENABLE_CONFIG, true)?;
-        let cache_size = settings::int(props, SCHEMAS_CACHE_SIZE_CONFIG, DEFAULT_CACHE_SIZE)?;
-        let cache_size = usize::try_from(cache_size).unwrap_or(0);
-        let numeric_decimals = match props.get(DECIMAL_FORMAT_CONFIG).map(|text| text.trim().to_ascii_uppercase()) {
-            None => false,
-            Some(format) if format == "BASE64" => false,
-            Some(format) if format == "NUMERIC" => true,
-            Some(other) => {
-                return Err(ConnectError::config(format!(
-                    "{DECIMAL_FORMAT_CONFIG} is '{other}'; it must be BASE64 or NUMERIC"
-                )));
-            }
+    fn set(&mut self, props: &Props, converter_type: &str) -> Result<()> {
+        let config = settings::parse(&definition(), props, converter_type)?;
+        self.schemas_enable = config.bool(SCHEMAS_ENABLE_CONFIG);
+        let cache_size = usize::try_from(config.int(SCHEMAS_CACHE_SIZE_CONFIG)).unwrap_or(0);
+        self.options = Options {
+            numeric_decimals: config.string(DECIMAL_FORMAT_CONFIG).eq_ignore_ascii_case(NUMERIC),
+            replace_null_with_default: config.bool(REPLACE_NULL_WITH_DEFAULT_CONFIG),
         };
-        let replace_null_with_default = settings::boolean(props, REPLACE_NULL_WITH_DEFAULT_CONFIG, true)?;
-        self.options = Options { numeric_decimals, replace_null_with_default };
         self.schemas_read = SchemaReader::new(cache_size);
         self.schemas_written = SchemaWriter::new(cache_size);
-        self.fixed_schema = match props.get(SCHEMA_CONTENT_CONFIG).filter(|text| !text.trim().is_empty()) {
+        self.fixed_schema = match config.opt_string(SCHEMA_CONTENT_CONFIG).filter(|text| !text.is_empty()) {
             Some(text) => {
                 let json = read_json(&Bytes::copy_from_slice(text.as_bytes())).map_err(|error| {
                     ConnectError::data(format!("{SCHEMA_CONTENT_CONFIG} is not JSON")).caused_by(error)
@@ -152,7 +173,7 @@ impl JsonConverter {
 
 /// Nothing at all counts as null.
 fn read_json(bytes: &Bytes) -> Result<Json> {
-    match Json::read(bytes) {
+    match Json::read(&in_utf8(bytes)?) {
         Ok(json) => Ok(json.unwrap_or_default()),
         Err(error) => Err(ConnectError::data("the bytes of the record are not JSON").caused_by(error)),
     }
@@ -167,11 +188,11 @@ fn no_envelope() -> ConnectError {
 
 impl Converter for JsonConverter {
     fn config(&self) -> ConfigDef {
-        ConfigDef::new()
+        definition()
     }
 
-    fn configure(&mut self, props: &Props, _is_key: bool) -> Result<()> {
-        self.set(props)
+    fn configure(&mut self, props: &Props, is_key: bool) -> Result<()> {
+        self.set(props, settings::key_or_value(is_key))
     }
 
     fn from_connect_data(
@@ -196,11 +217,11 @@ impl Converter for JsonConverter {
 
 impl HeaderConverter for JsonConverter {
     fn config(&self) -> ConfigDef {
-        ConfigDef::new()
+        definition()
     }
 
     fn configure(&mut self, props: &Props) -> Result<()> {
-        self.set(props)
+        self.set(props, settings::HEADER)
     }
 
     fn from_connect_header(&mut self, _topic: &str, _key: &str, value: &SchemaAndValue) -> Result<Option<Bytes>> {
@@ -222,7 +243,7 @@ mod tests {
     fn converter(settings: &[(&str, &str)]) -> JsonConverter {
         let mut converter = JsonConverter::default();
         converter
-            .set(&settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+            .set(&settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(), "value")
             .unwrap();
         converter
     }

@@ -1,10 +1,11 @@
 //! JSON to Connect data with a schema.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use connect_api::schema::logical;
 use connect_api::{Bytes, ConnectError, Decimal, Result, Schema, SchemaRef, SchemaType, Struct, Value};
-use num_bigint::BigInt;
 
 use super::json::Options;
 use crate::json::Json;
@@ -39,8 +40,11 @@ pub(super) fn read_value(schema: &SchemaRef, json: &Json, options: Options) -> R
             Json::String(text) => Value::Bytes(decode_base64(text)?),
             _ => Value::Null,
         },
-        SchemaType::Array(items) => read_array(items, json, options)?,
-        SchemaType::Map(keys, values) => read_map(keys, values, json, options)?,
+        SchemaType::Array(Some(items)) => read_array(items, json, options)?,
+        SchemaType::Map(Some(keys), Some(values)) => read_map(keys, values, json, options)?,
+        SchemaType::Array(_) | SchemaType::Map(..) => {
+            return Err(ConnectError::data(format!("the schema {} does not say what is in it", describe(schema))));
+        }
         SchemaType::Struct(_) => read_struct(schema, json, options)?,
     })
 }
@@ -76,22 +80,7 @@ fn read_decimal(schema: &Schema, json: &Json) -> Result<Value> {
     }
     let Json::String(text) = json else { return Err(wrong("a number or base64 for a Decimal", json)) };
     let bytes = decode_base64(text)?;
-    if bytes.is_empty() {
-        return Err(ConnectError::data("a Decimal must have at least one byte"));
-    }
-    Ok(Decimal { unscaled: BigInt::from_signed_bytes_be(&bytes), scale: scale_of(schema)? }.into())
-}
-
-/// How many digits the schema of a Decimal says stand behind the point.
-pub(super) fn scale_of(schema: &Schema) -> Result<i32> {
-    let scale = schema.parameters().get(logical::SCALE);
-    scale.and_then(|text| text.parse().ok()).ok_or_else(|| {
-        ConnectError::data(format!(
-            "the schema of a Decimal needs the parameter '{}' with a 32-bit integer, but has {}",
-            logical::SCALE,
-            scale.map_or_else(|| "none".to_owned(), |text| format!("'{text}'"))
-        ))
-    })
+    Ok(Decimal::from_bytes(&bytes, logical::scale_of(schema)?)?.into())
 }
 
 /// Of an object the values are taken, of anything else nothing.
@@ -131,18 +120,14 @@ fn read_map(keys: &SchemaRef, values: &SchemaRef, json: &Json, options: Options)
 
 /// Where a key appears again, the last value counts.
 pub(super) fn last_of_each_key(entries: Vec<(Value, Value)>) -> Vec<(Value, Value)> {
-    let mut places = std::collections::HashMap::with_capacity(entries.len());
+    let mut places: HashMap<Value, usize> = HashMap::with_capacity(entries.len());
     let mut unique: Vec<(Value, Value)> = Vec::with_capacity(entries.len());
     for (key, value) in entries {
-        // Values have no hash; equal ones have equal debug texts, and keys are short.
-        match places.entry(format!("{key:?}")) {
-            std::collections::hash_map::Entry::Occupied(place) => {
-                let slot: &mut (Value, Value) = &mut unique[*place.get()];
-                slot.1 = value;
-            }
-            std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(unique.len());
-                unique.push((key, value));
+        match places.entry(key) {
+            Entry::Occupied(place) => unique[*place.get()].1 = value,
+            Entry::Vacant(place) => {
+                unique.push((place.key().clone(), value));
+                place.insert(unique.len() - 1);
             }
         }
     }
@@ -170,11 +155,15 @@ pub(super) fn check_nulls(schema: &Schema, value: &Value) -> Result<()> {
         (Value::Null, _) if !schema.is_optional() => {
             Err(ConnectError::data(format!("null stands where {} is required", describe(schema))))
         }
-        (Value::Array(items), SchemaType::Array(schema)) => items.iter().try_for_each(|item| check_nulls(schema, item)),
-        (Value::Map(entries), SchemaType::Map(keys, values)) => entries.iter().try_for_each(|(key, value)| {
-            check_nulls(keys, key)?;
-            check_nulls(values, value)
-        }),
+        (Value::Array(items), SchemaType::Array(Some(schema))) => {
+            items.iter().try_for_each(|item| check_nulls(schema, item))
+        }
+        (Value::Map(entries), SchemaType::Map(Some(keys), Some(values))) => {
+            entries.iter().try_for_each(|(key, value)| {
+                check_nulls(keys, key)?;
+                check_nulls(values, value)
+            })
+        }
         _ => Ok(()),
     }
 }
@@ -223,20 +212,7 @@ fn decode_base64(text: &str) -> Result<Bytes> {
 
 /// A schema in words for messages.
 pub(super) fn describe(schema: &Schema) -> String {
-    let kind = match schema.schema_type() {
-        SchemaType::Int8 => "INT8",
-        SchemaType::Int16 => "INT16",
-        SchemaType::Int32 => "INT32",
-        SchemaType::Int64 => "INT64",
-        SchemaType::Float32 => "FLOAT32",
-        SchemaType::Float64 => "FLOAT64",
-        SchemaType::Boolean => "BOOLEAN",
-        SchemaType::String => "STRING",
-        SchemaType::Bytes => "BYTES",
-        SchemaType::Array(_) => "ARRAY",
-        SchemaType::Map(..) => "MAP",
-        SchemaType::Struct(_) => "STRUCT",
-    };
+    let kind = schema.schema_type().name();
     match schema.name() {
         Some(name) => format!("{kind} ({name})"),
         None => kind.to_owned(),

@@ -93,8 +93,8 @@ fn read_schema(json: &Object, options: Options, depth: usize) -> Result<SchemaRe
         "double" => SchemaBuilder::new(SchemaType::Float64),
         "bytes" => SchemaBuilder::new(SchemaType::Bytes),
         "string" => SchemaBuilder::new(SchemaType::String),
-        "array" => SchemaBuilder::new(SchemaType::Array(inner("items")?)),
-        "map" => SchemaBuilder::new(SchemaType::Map(inner("keys")?, inner("values")?)),
+        "array" => SchemaBuilder::array(inner("items")?),
+        "map" => SchemaBuilder::map(inner("keys")?, inner("values")?),
         "struct" => read_fields(json, options, depth)?,
         other => {
             return Err(ConnectError::data(format!(

@@ -4,10 +4,9 @@ use connect_api::schema::logical;
 use connect_api::{Bytes, ConnectError, Result, Schema, SchemaType, Struct, Value};
 
 use super::json::Options;
-use super::json_reader::{describe, scale_of};
+use super::json_reader::describe;
 use super::json_schema::RecentlyUsed;
 use crate::json::WriteError;
-use crate::json::number::decimal_text;
 use crate::json::writer::{
     write_array, write_base64, write_bool, write_f32, write_f64, write_i64, write_name, write_object, write_string,
     write_value_at,
@@ -70,7 +69,7 @@ impl SchemaWriter {
 /// Parts of the JSON form of a schema in the order in which Java writes them.
 enum Part<'a> {
     Type(&'static str),
-    Inner(&'static str, &'a Schema),
+    Inner(&'static str, Option<&'a Schema>),
     Fields,
     Optional,
     Name(&'a str),
@@ -91,8 +90,10 @@ fn write_schema(
     let mut parts = Vec::with_capacity(8);
     parts.push(Part::Type(type_name(schema.schema_type())));
     match schema.schema_type() {
-        SchemaType::Array(items) => parts.push(Part::Inner("items", items)),
-        SchemaType::Map(keys, values) => parts.extend([Part::Inner("keys", keys), Part::Inner("values", values)]),
+        SchemaType::Array(items) => parts.push(Part::Inner("items", items.as_deref())),
+        SchemaType::Map(keys, values) => {
+            parts.extend([Part::Inner("keys", keys.as_deref()), Part::Inner("values", values.as_deref())]);
+        }
         SchemaType::Struct(_) => parts.push(Part::Fields),
         _ => {}
     }
@@ -123,7 +124,10 @@ fn write_part(
         Part::Type(name) => write_text(out, "type", name),
         Part::Inner(name, inner) => {
             write_name(out, name);
-            write_schema(out, inner, None, options, depth)?;
+            match inner {
+                Some(inner) => write_schema(out, inner, None, options, depth)?,
+                None => out.extend_from_slice(b"null"),
+            }
         }
         Part::Fields => {
             write_name(out, "fields");
@@ -219,10 +223,16 @@ pub(super) fn write_value(
         }
         (SchemaType::Array(schema), Value::Array(items)) => {
             write_array(out, depth, items.iter(), |out, item, depth| {
-                write_value(out, Some(schema), item, options, depth)
+                write_value(out, schema.as_deref(), item, options, depth)
             })
         }
-        (SchemaType::Map(keys, values), Value::Map(entries)) => write_map(out, keys, values, entries, options, depth),
+        (SchemaType::Map(Some(keys), values), Value::Map(entries)) => {
+            write_map(out, keys, values.as_deref(), entries, options, depth)
+        }
+        // As in Java, which asks for the type of the keys even where there is no entry.
+        (SchemaType::Map(None, _), Value::Map(_)) => {
+            Err(ConnectError::data("the schema of a map does not say what its keys are").into())
+        }
         (SchemaType::Struct(_), Value::Struct(data)) => write_struct(out, schema, data, options, depth),
         _ => Err(mismatch(schema, value).into()),
     }
@@ -231,15 +241,15 @@ pub(super) fn write_value(
 fn write_map(
     out: &mut Vec<u8>,
     keys: &Schema,
-    values: &Schema,
+    values: Option<&Schema>,
     entries: &[(Value, Value)],
     options: Options,
     depth: usize,
 ) -> std::result::Result<(), Error> {
     if *keys.schema_type() != SchemaType::String {
         return write_array(out, depth, entries, |out, (key, value), depth| {
-            write_array(out, depth, [(keys, key), (values, value)], |out, (schema, value), depth| {
-                write_value(out, Some(schema), value, options, depth)
+            write_array(out, depth, [(Some(keys), key), (values, value)], |out, (schema, value), depth| {
+                write_value(out, schema, value, options, depth)
             })
         });
     }
@@ -258,7 +268,7 @@ fn write_map(
             Value::Null if keys.is_optional() => write_name(out, "null"),
             other => return Err(mismatch(keys, other).into()),
         }
-        write_value(out, Some(values), value, options, depth)
+        write_value(out, values, value, options, depth)
     })
 }
 
@@ -316,38 +326,22 @@ fn instant(schema: &Schema, value: &Value) -> Result<i64> {
 fn write_decimal(out: &mut Vec<u8>, schema: &Schema, value: &Value, options: Options) -> Result<()> {
     let Value::Decimal(number) = value else { return Err(mismatch(schema, value)) };
     if options.numeric_decimals {
-        out.extend_from_slice(decimal_text(number).as_bytes());
+        out.extend_from_slice(number.to_string().as_bytes());
         return Ok(());
     }
-    let scale = scale_of(schema)?;
+    let scale = logical::scale_of(schema)?;
     if number.scale != scale {
         return Err(ConnectError::data(format!(
             "a Decimal has {} digits behind the point, but its schema says {scale}",
             number.scale
         )));
     }
-    write_base64(out, &number.unscaled.to_signed_bytes_be());
+    write_base64(out, &number.to_bytes());
     Ok(())
 }
 
 /// The values of a record stay out of messages, since messages are logged.
 fn mismatch(schema: &Schema, value: &Value) -> ConnectError {
-    let found = match value {
-        Value::Null => "null",
-        Value::Boolean(_) => "a boolean",
-        Value::Int8(_) => "an 8-bit integer",
-        Value::Int16(_) => "a 16-bit integer",
-        Value::Int32(_) => "a 32-bit integer",
-        Value::Int64(_) => "a 64-bit integer",
-        Value::Float32(_) => "a float",
-        Value::Float64(_) => "a double",
-        Value::String(_) => "a string",
-        Value::Bytes(_) => "bytes",
-        Value::Array(_) => "an array",
-        Value::Map(_) => "a map",
-        Value::Struct(_) => "a struct",
-        Value::Decimal(_) => "a decimal",
-        Value::Date(_) | Value::Time(_) | Value::Timestamp(_) => "a date",
-    };
+    let found = value.type_name();
     ConnectError::data(format!("the schema says {}, but the value is {found}", describe(schema)))
 }

@@ -4,6 +4,7 @@
 pub mod byte_array;
 pub mod java_text;
 pub mod json;
+mod json_encoding;
 mod json_reader;
 mod json_schema;
 mod json_writer;

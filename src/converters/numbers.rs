@@ -9,6 +9,8 @@ use connect_api::{
     SchemaRef, SchemaType, Value, schema,
 };
 
+use super::settings;
+
 macro_rules! converters {
     ($($(#[$doc:meta])* $name:ident, $class:literal, $schema:ident, $write:ident, $read:expr;)*) => {$(
         $(#[$doc])*
@@ -44,7 +46,7 @@ macro_rules! converters {
 
         impl Converter for $name {
             fn config(&self) -> ConfigDef {
-                ConfigDef::new()
+                settings::definition()
             }
 
             fn configure(&mut self, _props: &Props, _is_key: bool) -> Result<()> {
@@ -73,7 +75,7 @@ macro_rules! converters {
 
         impl HeaderConverter for $name {
             fn config(&self) -> ConfigDef {
-                ConfigDef::new()
+                settings::definition()
             }
 
             fn configure(&mut self, _props: &Props) -> Result<()> {

@@ -1,24 +1,28 @@
-//! Settings of converters as Java parses them.
+//! What the settings of all converters have in common (Java: `ConverterConfig`).
 
-use connect_api::{ConnectError, Props, Result};
+use connect_api::{ConfigDef, ConfigKey, Importance, ParsedConfig, Props, Result, Type, Validator};
 
-/// `true` or `false` in any case, with blanks around.
-pub(super) fn boolean(props: &Props, name: &str, default: bool) -> Result<bool> {
-    match props.get(name).map(|text| text.trim()) {
-        None => Ok(default),
-        Some(text) if text.eq_ignore_ascii_case("true") => Ok(true),
-        Some(text) if text.eq_ignore_ascii_case("false") => Ok(false),
-        Some(other) => Err(ConnectError::config(format!("{name} is '{other}'; it must be true or false"))),
-    }
+/// Setting: what the converter is for. The runtime sets it, users need not.
+const TYPE_CONFIG: &str = "converter.type";
+
+/// What a converter is for when it converts headers.
+pub(super) const HEADER: &str = "header";
+
+/// The settings that every converter but the one for simple headers has; others are added to them.
+pub(super) fn definition() -> ConfigDef {
+    let converter_type =
+        ConfigKey::new(TYPE_CONFIG, Type::String, Importance::Low, "What is converted; set by the worker.");
+    ConfigDef::new().define(converter_type.validator(Validator::one_of(&["key", "value", HEADER])))
 }
 
-/// A 32-bit integer with blanks around.
-pub(super) fn int(props: &Props, name: &str, default: i32) -> Result<i32> {
-    match props.get(name) {
-        None => Ok(default),
-        Some(text) => text
-            .trim()
-            .parse()
-            .map_err(|_| ConnectError::config(format!("{name} is '{text}'; it must be a 32-bit integer"))),
-    }
+/// What a converter of records is for.
+pub(super) fn key_or_value(is_key: bool) -> &'static str {
+    if is_key { "key" } else { "value" }
+}
+
+/// The settings of a converter with the type that the runtime says; that of `props` does not count.
+pub(super) fn parse(definition: &ConfigDef, props: &Props, converter_type: &str) -> Result<ParsedConfig> {
+    let mut props = props.clone();
+    props.insert(TYPE_CONFIG.to_owned(), converter_type.to_owned());
+    definition.parse(&props)
 }

@@ -4,11 +4,11 @@ use std::sync::LazyLock;
 
 use connect_api::converter::RawHeader;
 use connect_api::{
-    ByteString, Bytes, ConfigDef, ConnectError, Converter, Header, HeaderConverter, Props, Result, Schema,
-    SchemaAndValue, Value, schema,
+    ByteString, Bytes, ConfigDef, ConfigKey, ConnectError, Converter, Header, HeaderConverter, Importance, Props,
+    Result, Schema, SchemaAndValue, Type, Value, Width, schema,
 };
 
-use super::java_text;
+use super::{java_text, settings};
 
 /// Java's class name.
 pub const CLASS: &str = "org.apache.kafka.connect.storage.StringConverter";
@@ -113,11 +113,23 @@ pub(super) fn decode_utf8(bytes: &Bytes) -> ByteString {
     }
 }
 
-fn decode_utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> ByteString {
+/// One replacement character stands for a lone low surrogate, for a high one with whatever follows it, and for a torn unit at the
+/// end, as in Java.
+pub(super) fn decode_utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> ByteString {
     let pairs = bytes.chunks_exact(2);
     let torn = !pairs.remainder().is_empty();
-    let units = pairs.map(|pair| unit([pair[0], pair[1]]));
-    let mut text: String = char::decode_utf16(units).map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
+    let mut units = pairs.map(|pair| unit([pair[0], pair[1]]));
+    let mut text = String::with_capacity(bytes.len());
+    while let Some(first) = units.next() {
+        // Only a high surrogate takes what follows with it, be it half a unit.
+        let is_high = (0xd800..0xdc00).contains(&first);
+        let second = if is_high { units.next() } else { None };
+        let decoded = char::decode_utf16(std::iter::once(first).chain(second)).next();
+        text.push(decoded.and_then(|char| char.ok()).unwrap_or(char::REPLACEMENT_CHARACTER));
+        if is_high && second.is_none() {
+            return text.into();
+        }
+    }
     if torn {
         text.push(char::REPLACEMENT_CHARACTER);
     }
@@ -131,10 +143,17 @@ pub struct StringConverter {
     encoding: Encoding,
 }
 
+/// Java: `StringConverterConfig`. As there, an unknown encoding is found only when the converter is configured.
+fn definition() -> ConfigDef {
+    let encoding = ConfigKey::new(ENCODING_CONFIG, Type::String, Importance::High, "The encoding of the text.");
+    settings::definition().define(ConfigKey { width: Width::Medium, ..encoding.default_value("UTF-8") })
+}
+
 impl StringConverter {
-    fn set(&mut self, props: &Props) -> Result<()> {
-        let Some(name) = props.get(ENCODING_CONFIG) else { return Ok(()) };
-        self.encoding = Encoding::named(name.trim()).ok_or_else(|| {
+    fn set(&mut self, props: &Props, converter_type: &str) -> Result<()> {
+        let config = settings::parse(&definition(), props, converter_type)?;
+        let name = config.string(ENCODING_CONFIG);
+        self.encoding = Encoding::named(name).ok_or_else(|| {
             ConnectError::config(format!(
                 "{ENCODING_CONFIG} is '{name}'; known are UTF-8, ISO-8859-1, US-ASCII, UTF-16, UTF-16BE and UTF-16LE"
             ))
@@ -162,11 +181,11 @@ impl StringConverter {
 
 impl Converter for StringConverter {
     fn config(&self) -> ConfigDef {
-        ConfigDef::new()
+        definition()
     }
 
-    fn configure(&mut self, props: &Props, _is_key: bool) -> Result<()> {
-        self.set(props)
+    fn configure(&mut self, props: &Props, is_key: bool) -> Result<()> {
+        self.set(props, settings::key_or_value(is_key))
     }
 
     fn from_connect_data(
@@ -191,11 +210,11 @@ impl Converter for StringConverter {
 
 impl HeaderConverter for StringConverter {
     fn config(&self) -> ConfigDef {
-        ConfigDef::new()
+        definition()
     }
 
     fn configure(&mut self, props: &Props) -> Result<()> {
-        self.set(props)
+        self.set(props, settings::HEADER)
     }
 
     fn from_connect_header(&mut self, _topic: &str, _key: &str, value: &SchemaAndValue) -> Result<Option<Bytes>> {
@@ -213,7 +232,7 @@ mod tests {
 
     fn configured(encoding: &str) -> StringConverter {
         let mut converter = StringConverter::default();
-        converter.set(&Props::from([(ENCODING_CONFIG.to_owned(), encoding.to_owned())])).unwrap();
+        converter.set(&Props::from([(ENCODING_CONFIG.to_owned(), encoding.to_owned())]), "key").unwrap();
         converter
     }
 
@@ -237,7 +256,17 @@ mod tests {
         assert_eq!(read("UTF-8", b"\xed\xa0\x80x"), Value::text("\u{fffd}x"));
         assert_eq!(read("UTF-8", b"\xed\xa0x"), Value::text("\u{fffd}x"));
         assert_eq!(read("UTF-8", b"\xe0\x80\x80"), Value::text("\u{fffd}\u{fffd}\u{fffd}"));
-        assert_eq!(read("UTF-16", b"\xd8\x00\x00\x61\x00"), Value::text("\u{fffd}a\u{fffd}"));
+        for (bytes, text) in [
+            (&b"\xd8\x00\x00\x61\x00"[..], "\u{fffd}\u{fffd}"),
+            (b"\xd8\x00\x00\x61\x00\x62", "\u{fffd}b"),
+            (b"\xdc\x00\x00\x61", "\u{fffd}a"),
+            (b"\xd8\x00", "\u{fffd}"),
+            (b"\xd8\x00\xd8\x00\xdc\x00", "\u{fffd}\u{fffd}"),
+            (b"\xd8\x00\x00", "\u{fffd}"),
+            (b"\xd8\x3d\xde\x00\xff", "😀\u{fffd}"),
+        ] {
+            assert_eq!(read("UTF-16", bytes), Value::text(text), "{bytes:?}");
+        }
         assert_eq!(read("us-ascii", b"\x80a"), Value::text("\u{fffd}a"));
     }
 
@@ -253,7 +282,7 @@ mod tests {
     #[test]
     fn unknown_encodings_are_refused() {
         let error = StringConverter::default()
-            .set(&Props::from([(ENCODING_CONFIG.to_owned(), "bogus".to_owned())]))
+            .set(&Props::from([(ENCODING_CONFIG.to_owned(), "bogus".to_owned())]), "key")
             .unwrap_err();
         assert!(error.message().contains("converter.encoding"));
     }

@@ -41,7 +41,12 @@ enum Begin {
 
 pub(super) fn read(bytes: &Bytes) -> Result<Option<Json>, ReadError> {
     const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-    let at = if bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+    // Java looks for the mark in the first four bytes, where there are so many.
+    let at = if bytes.len() > BYTE_ORDER_MARK.len() && bytes.starts_with(BYTE_ORDER_MARK) {
+        BYTE_ORDER_MARK.len()
+    } else {
+        0
+    };
     let mut reader = Reader { bytes, at };
     reader.skip_blanks();
     if reader.peek().is_none() { Ok(None) } else { reader.document().map(Some) }
@@ -139,7 +144,7 @@ impl Reader<'_> {
         }
         self.at = start + word.len();
         match self.peek() {
-            Some(byte) if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii() => {
+            Some(byte) if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x7f) || !byte.is_ascii() => {
                 self.fail("only true, false and null may stand without quotes")
             }
             _ => Ok(value),

@@ -33,7 +33,9 @@ pub enum Directive {
 /// What a pump says of itself. Failures are its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
-    /// It moves records.
+    /// A task is complete, and is started as soon as it may run.
+    Starting,
+    /// It is started and moves records.
     Running,
     /// It is paused.
     Paused,
@@ -71,25 +73,29 @@ impl CommitSignal {
 /// How often a pump that ran out of its lease looks whether it is back. A herder that works says so at once.
 const LEASE_CHECK: Duration = Duration::from_millis(50);
 
+/// A pump that waits looks at its lease when it ends, and not more often or less often than this.
+const LEASE_CHECK_MIN: Duration = Duration::from_millis(1);
+const LEASE_CHECK_MAX: Duration = Duration::from_secs(60);
+
 /// A pump's end of the line to its actor.
 pub struct Control {
     directive: watch::Receiver<Directive>,
     /// Where the pump is.
     pub phase: Arc<PhaseCell>,
-    leased: Box<dyn Fn() -> bool + Send + Sync>,
+    lease_left: Box<dyn Fn() -> Duration + Send + Sync>,
     report: Box<dyn Fn(Report) + Send + Sync>,
     reported: Option<Report>,
 }
 
 impl Control {
-    /// A pump's end of the line. `leased` compares the lease with the clock.
+    /// A pump's end of the line. `lease_left` compares the lease with the clock: how long it still lasts, zero without one.
     pub fn new(
         directive: watch::Receiver<Directive>,
         phase: Arc<PhaseCell>,
-        leased: Box<dyn Fn() -> bool + Send + Sync>,
+        lease_left: Box<dyn Fn() -> Duration + Send + Sync>,
         report: Box<dyn Fn(Report) + Send + Sync>,
     ) -> Self {
-        Control { directive, phase, leased, report, reported: None }
+        Control { directive, phase, lease_left, report, reported: None }
     }
 
     /// What to do now. An actor that is gone means: stop at once, without a commit.
@@ -98,10 +104,14 @@ impl Control {
             return Directive::Stop { deadline: Instant::now(), commit: false };
         }
         match *self.directive.borrow() {
-            Directive::Stop { deadline, commit } => Directive::Stop { deadline, commit: commit && (self.leased)() },
-            directive if (self.leased)() => directive,
+            Directive::Stop { deadline, commit } => Directive::Stop { deadline, commit: commit && self.leased() },
+            directive if self.leased() => directive,
             _ => Directive::Suspend,
         }
+    }
+
+    fn leased(&self) -> bool {
+        !(self.lease_left)().is_zero()
     }
 
     /// Whether offsets may be committed at this moment.
@@ -113,25 +123,35 @@ impl Control {
         }
     }
 
-    /// Waits until [`Control::directive`] is another one than `known`. A lease that ends while the pump waits is
-    /// noticed when it goes on: nothing moves before it has asked again.
+    /// Waits until [`Control::directive`] is another one than `known`. Looks at the clock itself when the lease may have
+    /// ended, so that an actor that hangs keeps no pump going.
     pub async fn changed_from(&mut self, known: Directive) {
         loop {
-            let present = *self.directive.borrow_and_update();
-            if present != known && self.directive() != known {
+            self.directive.mark_unchanged();
+            if self.directive() != known {
                 return;
             }
+            let look = match known {
+                Directive::Suspend => LEASE_CHECK,
+                _ => (self.lease_left)().clamp(LEASE_CHECK_MIN, LEASE_CHECK_MAX),
+            };
             tokio::select! {
                 changed = self.directive.changed() => if changed.is_err() { return },
-                _ = tokio::time::sleep(LEASE_CHECK), if known == Directive::Suspend => {}
+                _ = tokio::time::sleep(look) => {}
             }
         }
     }
 
-    /// Waits until the directive is [`Directive::Stop`].
-    pub async fn stop_asked(&mut self) {
-        // An error means that the actor is gone, which `directive` tells.
-        let _ = self.directive.wait_for(|directive| matches!(directive, Directive::Stop { .. })).await;
+    /// Waits until nothing may be committed any more.
+    pub async fn commits_forbidden(&mut self) {
+        while self.may_commit() {
+            let look = (self.lease_left)().clamp(LEASE_CHECK_MIN, LEASE_CHECK_MAX);
+            tokio::select! {
+                // An error means that the actor is gone, which `may_commit` knows.
+                _ = self.directive.changed() => {}
+                _ = tokio::time::sleep(look) => {}
+            }
+        }
     }
 
     /// Tells the actor, once for each change.

@@ -12,6 +12,7 @@ mod sink;
 mod source;
 mod submitted_records;
 mod task_partitions;
+mod topic_tracker;
 pub mod transform_chain;
 
 pub use control::{CommitSignal, Control, Directive, Report};
@@ -20,5 +21,6 @@ pub use delivery::{Delivery, MakeWriter};
 pub use phase::{Failure, Phase, PhaseCell};
 pub use sink::{Reset, SinkPump, SinkState};
 pub use source::{SourcePump, flush_offsets};
-pub use task_partitions::{partitions_of_task, task_of};
+pub use task_partitions::{Selection, Topics, task_of};
+pub use topic_tracker::TopicTracker;
 pub use transform_chain::TransformChain;

@@ -1,6 +1,7 @@
 //! Where a task is, and how it failed.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -79,17 +80,18 @@ impl fmt::Display for Phase {
 }
 
 /// The present phase of a pump, readable from outside: this is how a hang is found. Written once per callback, not
-/// once per record.
+/// once per record. Also keeps the first failure, since a pump that failed still has its end before it, which may hang or panic.
 #[derive(Debug)]
 pub struct PhaseCell {
     origin: Instant,
     /// Phase in the lowest 8 bits, milliseconds since `origin` above.
     state: AtomicU64,
+    first_failure: OnceLock<Failure>,
 }
 
 impl Default for PhaseCell {
     fn default() -> Self {
-        PhaseCell { origin: Instant::now(), state: AtomicU64::new(Phase::Idle as u64) }
+        PhaseCell { origin: Instant::now(), state: AtomicU64::new(Phase::Idle as u64), first_failure: OnceLock::new() }
     }
 }
 
@@ -98,6 +100,16 @@ impl PhaseCell {
     pub fn enter(&self, phase: Phase) {
         let since = self.origin.elapsed().as_millis() as u64;
         self.state.store(since << 8 | phase as u64, Ordering::Release);
+    }
+
+    /// The pump fails of this, and cleans up from now on. Only the first one is kept.
+    pub fn fail(&self, failure: &Failure) {
+        self.first_failure.get_or_init(|| failure.clone());
+    }
+
+    /// What the pump fails of, although it has not ended.
+    pub fn failure(&self) -> Option<Failure> {
+        self.first_failure.get().cloned()
     }
 
     /// The present phase and for how long it has lasted.

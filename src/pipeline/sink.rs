@@ -1,39 +1,40 @@
 //! The pump of a sink task: read, convert, transform, put, and the order of put, flush and commit.
 //!
-//! The order is the invariant of this file: an offset is committed only when `put` has taken every record in front of it
+//! The order is the invariant of this room: an offset is committed only when `put` has taken every record in front of it
 //! and `pre_commit` said afterwards that it is durable.
+//!
+//! `partitions`: which partitions are read, and from where. `batches`: conversion and `put`. `commits`: what may be
+//! committed, and the commit. Whatever has to wait for a broker is kept in [`SinkState`] and taken up again by the loop, so
+//! that a stop, a pause and the end of the lease never wait for it.
 
-use std::collections::BTreeMap;
+mod batches;
+mod commits;
+mod partitions;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use bytestring::ByteString;
 use connect_api::sink::Offsets;
 use connect_api::{Props, SinkRecord, SinkTask, SinkTaskContext, TopicPartition};
 use tokio::time::{Instant, sleep};
 
 use super::control::{CommitSignal, Control, Directive, Report};
 use super::convert::SinkConverter;
-use super::delivery::until;
 use super::phase::{Failure, Phase};
-use crate::backend::{BackendError, CommittedOffsets, ReadBatch, RecordReader, StartOffset, TopicAdmin};
+use super::task_partitions::Selection;
+use super::topic_tracker::TopicTracker;
+use crate::backend::{BackendError, CommittedOffsets, FoundTopic, ReadBatch, RecordReader, TopicAdmin};
 use crate::metrics::TaskMetrics;
 
 /// Longest wait for records before an idle task gets an empty batch and directives are looked at.
 const READ_WAIT: Duration = Duration::from_millis(1000);
 
-/// How long a pump waits before a failed `put` is tried again, unless the task says otherwise.
-const PUT_RETRY: Duration = Duration::from_millis(100);
-
-/// How long a pump waits after a broker could not be reached.
-const BROKER_RETRY: Duration = Duration::from_millis(500);
-
-/// How often new topics and partitions are looked for.
-const PARTITIONS_REFRESH: Duration = Duration::from_secs(30);
-
-/// Which partitions belong to a task, of all topics that there are.
-pub type ChoosePartitions = Box<dyn Fn(&BTreeMap<String, i32>) -> Vec<TopicPartition> + Send + Sync>;
+/// How long a pump waits before it asks a broker again that gave no answer: first, doubled each time up to the last.
+const BROKER_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// `auto.offset.reset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub enum Reset {
     Earliest,
     /// Behind the newest.
     Latest,
+    /// Nowhere: the task fails.
+    None,
 }
 
 /// Everything that the pump of a sink task needs.
@@ -52,6 +55,8 @@ pub struct SinkPump {
     pub props: Props,
     /// Converters and transformations.
     pub converter: SinkConverter,
+    /// Hears of the topics that it reads.
+    pub topics: TopicTracker,
     /// Reads its partitions.
     pub reader: Box<dyn RecordReader>,
     /// Committed offsets of its group.
@@ -65,7 +70,9 @@ pub struct SinkPump {
     /// Says which topics there are.
     pub admin: Arc<dyn TopicAdmin>,
     /// Which partitions are this task's.
-    pub choose: ChoosePartitions,
+    pub selection: Arc<Selection>,
+    /// How often new topics and partitions are looked for (`metadata.max.age.ms`).
+    pub refresh_interval: Duration,
     /// Raised by its offset committer.
     pub commit: Arc<CommitSignal>,
     /// Longest time of one commit (`offset.flush.timeout.ms`).
@@ -78,36 +85,78 @@ pub struct SinkPump {
     pub state: SinkState,
 }
 
+/// An answer that is waited for.
+type Answer<T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + Send>>;
+
 /// What the pump keeps between two batches.
 #[derive(Default)]
 pub struct SinkState {
     context: SinkTaskContext,
-    /// Behind the last record that `put` has taken.
+    /// Behind the last record that `put` has taken. Its keys are the partitions that are read.
     current: Offsets,
     /// The group's committed offsets, or where reading began without one: everything in front of these needs no commit.
     last_committed: Offsets,
-    refreshed: Option<Instant>,
-    /// The reader went back since this was last reset.
-    rewound: bool,
+    /// The topics of the partitions that are read.
+    topics: BTreeMap<String, FoundTopic>,
+    /// A search for topics that is under way.
+    search: Option<Answer<BTreeMap<String, FoundTopic>>>,
+    /// When to search again; at once in the beginning.
+    search_at: Option<Instant>,
+    /// What a search found, until partitions are opened and closed accordingly.
+    found: Option<BTreeMap<String, FoundTopic>>,
+    /// Rewinds that the task asked for, of partitions of its own that are still to come.
+    rewinds: Offsets,
+    /// Some position is not in the log any more.
+    lost: Option<Lost>,
+    /// Where the reader has to go to `current` before anything is read.
+    seeks: BTreeSet<TopicPartition>,
+    /// Requests in a row that got no answer.
+    unanswered: u32,
     /// The batch that is put; empty in between.
     records: Vec<SinkRecord>,
+    /// The batch could not be put: it waits for the next attempt.
+    held: Option<Held>,
+    /// The commit that is under way, also when its answer did not come in time.
+    committing: Option<Committing>,
+}
+
+/// A commit that is under way.
+struct Committing {
+    answer: Answer<()>,
+    offsets: Vec<(TopicPartition, i64)>,
+}
+
+/// A position that is not in the log any more.
+struct Lost {
+    /// What the reader said.
+    reason: String,
+    /// A search since then showed that its topic was not made anew, or what was made anew was opened.
+    searched: bool,
+}
+
+/// A batch that waits for the next attempt of `put`.
+struct Held {
+    /// Behind its last records.
+    offsets: Offsets,
+    retry_at: Instant,
 }
 
 impl SinkPump {
     /// Runs the task until it is stopped or fails. Everything is cleaned up when it returns.
     pub async fn run(mut self) -> Result<(), Failure> {
         let outcome = self.start_and_pump().await;
-        let stopped = self.finish().await;
-        match (&outcome, stopped) {
-            (Ok(()), Err(failure)) => {
-                tracing::warn!(failure = failure.message, "stop failed; everything was committed before");
-                Ok(())
-            }
-            _ => outcome,
+        if let Err(failure) = &outcome {
+            self.control.phase.fail(failure);
         }
+        let stopped = self.finish().await;
+        if let (Ok(()), Err(failure)) = (&outcome, stopped) {
+            tracing::warn!(failure = failure.message, "stop failed; everything was committed before");
+        }
+        outcome
     }
 
     async fn start_and_pump(&mut self) -> Result<(), Failure> {
+        self.control.report(Report::Starting);
         if !self.wait_until_running().await? {
             return Ok(());
         }
@@ -120,39 +169,23 @@ impl SinkPump {
         let mut batch = ReadBatch::default();
         let mut last_put = Instant::now();
         while self.wait_until_running().await? {
-            self.refresh_partitions().await?;
-            self.apply_requests().await?;
-            if self.commit.take() {
-                self.commit_offsets().await?;
+            self.control.report(Report::Running);
+            if !self.settle_partitions().await? {
+                continue;
             }
-            self.enter(Phase::Consume);
-            // Commits interrupt the wait and do not prolong it.
-            let wait = READ_WAIT.saturating_sub(last_put.elapsed());
-            let read = tokio::select! {
-                read = self.reader.read(&mut batch, self.max_poll_records, wait) => read,
-                _ = self.commit.wait() => continue,
-                _ = self.control.changed_from(Directive::Run) => continue,
-            };
-            match read {
-                Ok(()) => {
-                    // The lease may have ended, or a pause begun, while the read waited: then the batch waits as well.
-                    self.state.rewound = false;
-                    if !self.wait_until_running().await? {
-                        return Ok(());
-                    }
-                    if self.state.rewound {
-                        self.read_again_from_current().await?;
-                        continue;
-                    }
-                    self.deliver(&mut batch).await?;
-                    last_put = Instant::now();
-                }
-                Err(BackendError::Retriable(reason)) => {
-                    tracing::warn!(reason, "reading failed and is tried again");
-                    self.pause_for(BROKER_RETRY).await;
-                }
-                Err(BackendError::OffsetOutOfRange(reason)) => self.reset_lost_positions(&reason).await?,
-                Err(error) => return Err(Failure::new(Phase::Consume, &error)),
+            if self.commit.take() {
+                self.commit_offsets().await;
+                // A flush that failed asks for records again.
+                continue;
+            }
+            if self.state.held.is_some() {
+                self.put_again().await?;
+                last_put = Instant::now();
+                continue;
+            }
+            if self.read(&mut batch, last_put).await? {
+                self.deliver(&mut batch).await?;
+                last_put = Instant::now();
             }
         }
         Ok(())
@@ -163,308 +196,93 @@ impl SinkPump {
         loop {
             let directive = self.control.directive();
             match directive {
-                Directive::Run => {
-                    self.control.report(Report::Running);
-                    return Ok(true);
-                }
+                Directive::Run => return Ok(true),
                 Directive::Stop { .. } => return Ok(false),
                 Directive::Pause | Directive::Halt => {
                     self.control.report(Report::Paused);
-                    self.commit_offsets().await?;
+                    self.commit_offsets().await;
                 }
                 Directive::Suspend => {}
             }
             self.enter(Phase::Idle);
-            self.control.changed_from(directive).await;
+            tokio::select! {
+                _ = self.control.changed_from(directive) => {}
+                // A commit that failed is tried again at the next interval, as while it runs.
+                _ = self.commit.wait(), if directive != Directive::Suspend => drop(self.commit.take()),
+            }
         }
     }
 
-    /// Waits, but not past a change of the directive.
-    async fn pause_for(&mut self, time: Duration) {
+    /// Waits for records, at most until an idle task is due. `false`: something else has to be done first.
+    async fn read(&mut self, batch: &mut ReadBatch, last_put: Instant) -> Result<bool, Failure> {
+        self.enter(Phase::Consume);
+        // Commits interrupt the wait and do not prolong it.
+        let wait = READ_WAIT.saturating_sub(last_put.elapsed());
+        let read = tokio::select! {
+            read = self.reader.read(batch, self.max_poll_records, wait) => read,
+            _ = self.commit.wait() => return Ok(false),
+            found = answered(&mut self.state.search) => {
+                self.take_found(found)?;
+                return Ok(false);
+            }
+            _ = self.control.changed_from(Directive::Run) => return Ok(false),
+        };
+        match read {
+            Ok(()) => self.state.unanswered = 0,
+            Err(BackendError::Retriable(reason)) => {
+                tracing::warn!(reason, "reading failed and is tried again");
+                self.wait_for_brokers().await?;
+                return Ok(false);
+            }
+            Err(BackendError::UnknownPartition(reason)) => {
+                tracing::info!(reason, "looking which topics there are");
+                self.state.search_at = None;
+                self.wait_for_brokers().await?;
+                return Ok(false);
+            }
+            Err(BackendError::OffsetOutOfRange(reason)) => {
+                self.state.lost = Some(Lost { reason, searched: false });
+                // One that is under way may have begun before.
+                (self.state.search, self.state.search_at) = (None, None);
+                return Ok(false);
+            }
+            Err(error) => return Err(Failure::new(Phase::Consume, &error)),
+        }
+        // The lease may have ended, or a pause begun, while the read waited: then the batch waits as well.
+        if !self.wait_until_running().await? {
+            return Ok(false);
+        }
+        self.control.report(Report::Running);
+        if self.state.seeks.is_empty() {
+            return Ok(true);
+        }
+        // A flush failed in a pause, and the reader goes back: it will read this batch again, behind what comes before it.
+        let read = batch.partitions.iter().filter(|partition| self.state.current.contains_key(partition));
+        self.state.seeks.extend(read.cloned());
+        Ok(false)
+    }
+
+    /// Waits, but not past a change of the directive. A search goes on meanwhile.
+    async fn pause_for(&mut self, time: Duration) -> Result<(), Failure> {
         self.enter(Phase::Idle);
         tokio::select! {
-            _ = sleep(time) => {}
-            _ = self.control.changed_from(Directive::Run) => {}
+            _ = sleep(time) => Ok(()),
+            found = answered(&mut self.state.search) => self.take_found(found),
+            _ = self.control.changed_from(Directive::Run) => Ok(()),
         }
     }
 
-    /// Looks for new topics and partitions and opens them; those that are read already are not disturbed.
-    async fn refresh_partitions(&mut self) -> Result<(), Failure> {
-        let due = self.state.refreshed.is_none_or(|last| last.elapsed() >= PARTITIONS_REFRESH);
-        if !due {
-            return Ok(());
-        }
-        self.enter(Phase::Consume);
-        let topics = match self.admin.list_topics().await {
-            Ok(topics) => topics,
-            Err(error) => {
-                tracing::warn!(%error, "topics could not be listed; tried again");
-                self.pause_for(BROKER_RETRY).await;
-                return Ok(());
-            }
-        };
-        let mine = (self.choose)(&topics);
-        let new: Vec<_> =
-            mine.iter().filter(|partition| !self.state.current.contains_key(partition)).cloned().collect();
-        if !new.is_empty() && !self.open(&new).await? {
-            self.pause_for(BROKER_RETRY).await;
-            return Ok(());
-        }
-        // A topic that is still to come is looked for often: the first records should not wait half a minute.
-        self.state.refreshed = (!mine.is_empty()).then(Instant::now);
-        if mine.is_empty() {
-            self.pause_for(BROKER_RETRY).await;
-        }
-        Ok(())
+    /// Waits after a broker gave no answer, longer each time in a row.
+    async fn wait_for_brokers(&mut self) -> Result<(), Failure> {
+        let wait = self.next_backoff();
+        self.pause_for(wait).await
     }
 
-    /// Starts reading partitions behind their committed offsets. `false`: the broker could not say; try again.
-    async fn open(&mut self, partitions: &[TopicPartition]) -> Result<bool, Failure> {
-        let committed = match self.committed.committed(&self.group, partitions).await {
-            Ok(committed) => committed,
-            Err(BackendError::Retriable(reason)) => {
-                tracing::warn!(reason, "committed offsets could not be read; tried again");
-                return Ok(false);
-            }
-            Err(error) => return Err(Failure::new(Phase::Consume, &error)),
-        };
-        let resets = match self.reset_offsets(partitions).await {
-            Ok(resets) => resets,
-            Err(BackendError::Retriable(reason)) => {
-                tracing::warn!(reason, "the bounds of partitions could not be asked for; tried again");
-                return Ok(false);
-            }
-            Err(error) => return Err(Failure::new(Phase::Consume, &error)),
-        };
-        let mut starts = Vec::with_capacity(partitions.len());
-        for ((partition, committed), reset) in partitions.iter().zip(committed).zip(resets) {
-            let start = committed.unwrap_or(reset);
-            starts.push((partition.clone(), StartOffset::At(start)));
-            self.state.current.insert(partition.clone(), start);
-            // What a task would begin with anyway needs no commit.
-            self.state.last_committed.insert(partition.clone(), start);
-        }
-        self.reader.add(&starts).map_err(|error| Failure::new(Phase::Consume, &error))?;
-        self.state.context.set_assignment(self.state.current.keys().cloned().collect());
-        self.enter(Phase::Open);
-        self.task.open(partitions).await.map_err(|error| Failure::new(Phase::Open, &error))?;
-        Ok(true)
-    }
-
-    /// Where partitions without a committed offset begin, as `auto.offset.reset` says.
-    async fn reset_offsets(&mut self, partitions: &[TopicPartition]) -> Result<Vec<i64>, BackendError> {
-        match self.reset {
-            Reset::Earliest => self.reader.beginning_offsets(partitions, self.commit_timeout).await,
-            Reset::Latest => self.reader.end_offsets(partitions, self.commit_timeout).await,
-        }
-    }
-
-    /// Partitions whose position is not in the log any more, or not yet, begin where `auto.offset.reset` says, as a Java
-    /// consumer's do. Records that retention deleted before they were read are lost, so this is an error in the log.
-    async fn reset_lost_positions(&mut self, reason: &str) -> Result<(), Failure> {
-        let failed = |error: BackendError| Failure::new(Phase::Consume, &error);
-        let partitions: Vec<_> = self.state.current.keys().cloned().collect();
-        let begins = self.reader.beginning_offsets(&partitions, self.commit_timeout).await.map_err(failed)?;
-        let ends = self.reader.end_offsets(&partitions, self.commit_timeout).await.map_err(failed)?;
-        let resets = self.reset_offsets(&partitions).await.map_err(failed)?;
-        let mut seeks = Vec::new();
-        for (((partition, begin), end), reset) in partitions.into_iter().zip(begins).zip(ends).zip(resets) {
-            let position = self.reader.position(&partition).unwrap_or(begin);
-            if !(begin..=end).contains(&position) {
-                tracing::error!(%partition, position, begin, end, reset, reason, "the position is not in the log; reading on elsewhere");
-                seeks.push((partition, reset));
-            }
-        }
-        if seeks.is_empty() {
-            return Err(Failure::text(Phase::Consume, reason));
-        }
-        self.reader.seek(&seeks).await.map_err(failed)?;
-        self.state.current.extend(seeks.iter().cloned());
-        self.state.last_committed.extend(seeks);
-        Ok(())
-    }
-
-    /// Does what the task asked for.
-    async fn apply_requests(&mut self) -> Result<(), Failure> {
-        let requests = self.state.context.take_requests();
-        let failed = |error: BackendError| Failure::new(Phase::Consume, &error);
-        if !requests.rewinds.is_empty() {
-            let offsets: Vec<_> = requests.rewinds.into_iter().collect();
-            self.reader.seek(&offsets).await.map_err(failed)?;
-            self.state.current.extend(offsets);
-            self.state.rewound = true;
-        }
-        if !requests.pause.is_empty() {
-            self.reader.pause(&requests.pause).map_err(failed)?;
-        }
-        if !requests.resume.is_empty() {
-            self.reader.resume(&requests.resume).map_err(failed)?;
-        }
-        if requests.commit {
-            self.commit.raise();
-        }
-        Ok(())
-    }
-
-    /// Converts a batch, puts it, and only then moves on.
-    async fn deliver(&mut self, batch: &mut ReadBatch) -> Result<(), Failure> {
-        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let bytes: usize = batch.records.iter().map(|record| length(&record.key) + length(&record.value)).sum();
-        self.metrics.read(batch.records.len() as u64, bytes as u64);
-        let mut offsets = Offsets::new();
-        for record in &batch.records {
-            match offsets.get_mut(batch.partition(record)) {
-                Some(next) => *next = record.offset + 1,
-                None => drop(offsets.insert(batch.partition(record).clone(), record.offset + 1)),
-            }
-        }
-        self.convert(batch)?;
-        // Kept from batch to batch: it is large, and its memory would be asked for and given back each time.
-        let mut records = std::mem::take(&mut self.state.records);
-        let taken = self.put(&records).await?;
-        let count = records.len();
-        records.clear();
-        self.state.records = records;
-        if !taken {
-            return Ok(());
-        }
-        self.metrics.written(count as u64, 0);
-        // Records that a transformation dropped are done as well.
-        self.state.current.extend(offsets);
-        Ok(())
-    }
-
-    /// Makes `state.records` of a batch.
-    fn convert(&mut self, batch: &mut ReadBatch) -> Result<(), Failure> {
-        self.enter(Phase::Convert);
-        let topics: Vec<ByteString> = batch.partitions.iter().map(|origin| ByteString::from(&*origin.topic)).collect();
-        let records = &mut self.state.records;
-        records.clear();
-        records.reserve(batch.records.len());
-        for record in batch.records.drain(..) {
-            let source = record.source as usize;
-            records.push(self.converter.decode(record, &batch.partitions[source], &topics[source])?);
-        }
-        if self.converter.transforms() {
-            self.enter(Phase::Transform);
-            for record in std::mem::take(&mut self.state.records) {
-                self.state.records.extend(self.converter.transform(record)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// Hands over a batch, again and again while the error is a retriable one. `false`: the task is to stop, or the reader went back; the
-    /// batch will be read again.
-    async fn put(&mut self, records: &[SinkRecord]) -> Result<bool, Failure> {
-        loop {
-            self.enter(Phase::Put);
-            let Err(error) = self.task.put(records).await else { return Ok(true) };
-            if !error.is_retriable() {
-                return Err(Failure::new(Phase::Put, &error));
-            }
-            tracing::warn!(%error, "put failed and is called again with the same records");
-            let wait = self.state.context.take_timeout().unwrap_or(PUT_RETRY);
-            self.pause_for(wait).await;
-            self.state.rewound = false;
-            if !self.wait_until_running().await? {
-                return Ok(false);
-            }
-            self.apply_requests().await?;
-            if self.state.rewound {
-                // Something in front of this batch has to be written again first: the batch comes again behind it.
-                self.read_again_from_current().await?;
-                return Ok(false);
-            }
-        }
-    }
-
-    /// Goes back to behind the last record that was put, in every partition.
-    async fn read_again_from_current(&mut self) -> Result<(), Failure> {
-        let offsets: Vec<_> =
-            self.state.current.iter().map(|(partition, offset)| (partition.clone(), *offset)).collect();
-        self.reader.seek(&offsets).await.map_err(|error| Failure::new(Phase::Consume, &error))
-    }
-
-    /// Asks the task what is durable, and commits it. Errors are logged: the next interval tries again.
-    async fn commit_offsets(&mut self) -> Result<(), Failure> {
-        let deadline = Instant::now() + self.commit_timeout;
-        match self.durable_offsets().await {
-            Ok(offsets) => self.commit(&offsets, deadline).await,
-            Err(failure) => {
-                // What was put since the last commit may be lost at the other end: it is read again from there.
-                tracing::error!(
-                    failure = failure.message,
-                    "flush failed; the records since the last commit come again"
-                );
-                self.metrics.offset_commit(false, Duration::ZERO);
-                self.rewind_to_committed().await?;
-            }
-        }
-        self.enter(Phase::Idle);
-        Ok(())
-    }
-
-    /// The offsets that `pre_commit` allows, of this task's partitions, none beyond what was put, and new ones only.
-    async fn durable_offsets(&mut self) -> Result<Offsets, Failure> {
-        self.enter(Phase::Flush);
-        let current = self.uncommitted();
-        if current.is_empty() {
-            return Ok(current);
-        }
-        let allowed = self.task.pre_commit(&current).await.map_err(|error| Failure::new(Phase::Flush, &error))?;
-        let known = |(partition, offset): &(TopicPartition, i64)| {
-            let sound = current.get(partition).is_some_and(|put| offset <= put);
-            if !sound {
-                tracing::warn!(%partition, offset, "pre_commit returned an offset that was never put; ignored");
-            }
-            sound
-        };
-        Ok(allowed.into_iter().filter(known).collect())
-    }
-
-    fn uncommitted(&self) -> Offsets {
-        let SinkState { current, last_committed, .. } = &self.state;
-        let is_new = |(partition, offset): &(&TopicPartition, &i64)| last_committed.get(*partition) != Some(*offset);
-        current.iter().filter(is_new).map(|(partition, offset)| (partition.clone(), *offset)).collect()
-    }
-
-    async fn commit(&mut self, offsets: &Offsets, deadline: Instant) {
-        // Asked again at the last moment: `pre_commit` may have taken longer than the lease, or than the patience of the worker.
-        if offsets.is_empty() || !self.control.may_commit() {
-            return;
-        }
-        self.enter(Phase::OffsetCommit);
-        let began = Instant::now();
-        let list: Vec<_> = offsets.iter().map(|(partition, offset)| (partition.clone(), *offset)).collect();
-        let committed = match until(deadline, self.committed.commit(&self.group, &list)).await {
-            Some(Ok(())) => true,
-            Some(Err(error)) => {
-                tracing::warn!(%error, "offsets were not committed; tried again at the next interval");
-                false
-            }
-            None => {
-                tracing::warn!("offsets were not committed in time; tried again at the next interval");
-                false
-            }
-        };
-        self.metrics.offset_commit(committed, began.elapsed());
-        if committed {
-            self.state.last_committed.extend(list);
-        }
-    }
-
-    /// A reader that cannot go back fails the task: records that the flush lost would be passed over, and a later commit would hide it.
-    async fn rewind_to_committed(&mut self) -> Result<(), Failure> {
-        let back = self.uncommitted().into_keys();
-        let offsets: Vec<_> = back
-            .filter_map(|partition| Some((partition.clone(), *self.state.last_committed.get(&partition)?)))
-            .collect();
-        let sought = self.reader.seek(&offsets).await;
-        // In any case: the end of the task must not commit past them either.
-        self.state.current.extend(offsets);
-        self.state.rewound = true;
-        sought.map_err(|error| Failure::new(Phase::Flush, &error))
+    fn next_backoff(&mut self) -> Duration {
+        let (first, last) = BROKER_BACKOFF;
+        let wait = first.saturating_mul(1 << self.state.unanswered.min(16)).min(last);
+        self.state.unanswered += 1;
+        wait
     }
 
     /// The end, also after a failure: `pre_commit`, `close`, commit, `stop`.
@@ -482,7 +300,7 @@ impl SinkPump {
                 tracing::warn!(%error, "close failed");
             }
             match durable {
-                Ok(offsets) => self.commit(&offsets, deadline).await,
+                Ok(offsets) => self.last_commit(offsets, deadline).await,
                 Err(failure) => {
                     tracing::warn!(failure = failure.message, "the last flush failed; nothing is committed")
                 }
@@ -496,5 +314,17 @@ impl SinkPump {
 
     fn enter(&self, phase: Phase) {
         self.control.phase.enter(phase);
+    }
+}
+
+/// Waits for an answer that is under way; for ever where none is.
+async fn answered<T>(waiting: &mut Option<Answer<T>>) -> Result<T, BackendError> {
+    match waiting {
+        Some(answer) => {
+            let answer = answer.await;
+            *waiting = None;
+            answer
+        }
+        None => std::future::pending().await,
     }
 }

@@ -14,6 +14,7 @@ use super::control::{Control, Directive, Report};
 use super::convert::SourceConverter;
 use super::delivery::{Delivery, Outgoing, left, until};
 use super::phase::{Failure, Phase};
+use super::topic_tracker::TopicTracker;
 use crate::metrics::TaskMetrics;
 use crate::storage::offset_store::{ConnectorOffsets, OffsetError};
 
@@ -33,6 +34,8 @@ pub struct SourcePump {
     pub props: Props,
     /// Transformations and converters.
     pub converter: SourceConverter,
+    /// Hears of the topics that it writes to.
+    pub topics: TopicTracker,
     /// Records on their way out.
     pub delivery: Arc<Delivery>,
     /// Where offsets are written.
@@ -49,11 +52,15 @@ impl SourcePump {
     /// Runs the task until it is stopped or fails. Everything is cleaned up when it returns.
     pub async fn run(mut self) -> Result<(), Failure> {
         let outcome = self.start_and_pump().await;
+        if let Err(failure) = &outcome {
+            self.control.phase.fail(failure);
+        }
         let stopped = self.finish(outcome.is_ok()).await;
         outcome.and(stopped)
     }
 
     async fn start_and_pump(&mut self) -> Result<(), Failure> {
+        self.control.report(Report::Starting);
         // A task that is paused from the beginning is started when it is resumed.
         if !self.wait_until_running().await? {
             return Ok(());
@@ -66,6 +73,7 @@ impl SourcePump {
         self.task.start(props).await.map_err(|error| Failure::new(Phase::Start, &error))?;
         let mut polled = Vec::new();
         while self.wait_until_running().await? {
+            self.control.report(Report::Running);
             self.commit_upstream_if_due().await;
             if !self.wait_for_room().await? {
                 continue;
@@ -91,10 +99,7 @@ impl SourcePump {
         loop {
             let directive = self.control.directive();
             match directive {
-                Directive::Run => {
-                    self.control.report(Report::Running);
-                    return Ok(true);
-                }
+                Directive::Run => return Ok(true),
                 Directive::Stop { .. } => return Ok(false),
                 Directive::Pause | Directive::Halt => self.control.report(Report::Paused),
                 Directive::Suspend => self.delivery.purge(),
@@ -133,10 +138,27 @@ impl SourcePump {
     /// and will be read again.
     async fn poll(&mut self) -> Result<Vec<SourceRecord>, Failure> {
         self.enter(Phase::Poll);
-        let polled = tokio::select! {
-            biased;
-            polled = self.task.poll() => polled,
-            _ = self.control.stop_asked() => return Ok(Vec::new()),
+        let SourcePump { task, control, delivery, .. } = self;
+        let polled = {
+            let mut poll = task.poll();
+            loop {
+                let known = control.directive();
+                match known {
+                    Directive::Stop { .. } => return Ok(Vec::new()),
+                    // However long `poll` takes: what the client has queued must not be sent without a lease.
+                    Directive::Suspend => delivery.purge(),
+                    Directive::Run | Directive::Pause | Directive::Halt => {}
+                }
+                // What came back from the client, maybe because another task of it was suspended, is sent again.
+                let under_way = known != Directive::Suspend && !delivery.is_idle();
+                tokio::select! {
+                    biased;
+                    polled = &mut poll => break polled,
+                    _ = control.changed_from(known) => {}
+                    _ = delivery.changed(), if under_way => drop(delivery.progress()?),
+                    _ = sleep(SEND_RETRY), if under_way => drop(delivery.progress()?),
+                }
+            }
         };
         match polled {
             Err(error) if error.is_retriable() => {
@@ -156,6 +178,7 @@ impl SourcePump {
         self.metrics.read(records.len() as u64, 0);
         let retained = self.task.wants_commit_record().then(|| records.clone());
         let batch = self.convert(records)?;
+        self.topics.used(batch.iter().flatten().map(|outgoing| &*outgoing.record.topic));
         self.enter(Phase::Send);
         match retained {
             Some(retained) => self.delivery.submit_retaining(retained.into_iter().zip(batch)),
@@ -219,10 +242,19 @@ impl SourcePump {
             self.enter(Phase::Ack);
             // A failure shows again here; it has been reported, and the acknowledged prefix stays valid.
             // Half of the time is for writing the offsets of what did arrive.
-            match self.delivery.settle(deadline - left(deadline) / 2).await {
-                Ok(true) => {}
-                Ok(false) => tracing::warn!("some records were not acknowledged in time; they will be read again"),
-                Err(failure) => tracing::debug!(failure = failure.message, "not all records arrived"),
+            let settled = tokio::select! {
+                biased;
+                _ = self.control.commits_forbidden() => None,
+                settled = self.delivery.settle(deadline - left(deadline) / 2) => Some(settled),
+            };
+            match settled {
+                // The lease ended: nothing of this is to be sent any more.
+                None => self.delivery.revoke(),
+                Some(Ok(true)) => {}
+                Some(Ok(false)) => {
+                    tracing::warn!("some records were not acknowledged in time; they will be read again")
+                }
+                Some(Err(failure)) => tracing::debug!(failure = failure.message, "not all records arrived"),
             }
             if !self.control.may_commit() {
                 tracing::warn!("the lease ended before the last offsets were written; records will be read again");
@@ -272,3 +304,6 @@ pub async fn flush_offsets(
     delivery.flushed(&committable);
     Ok(committable.offsets.len())
 }
+
+#[cfg(test)]
+mod tests;

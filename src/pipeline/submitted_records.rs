@@ -3,6 +3,9 @@
 //! Every record that is handed to the writer gets an ordinal within its source partition. Acknowledgements may come in any order; only
 //! the offset of the last record of the acknowledged *prefix* may be written, so that no record in front of a committed
 //! offset can be missing in Kafka. An unacknowledged record holds back its own source partition and no other.
+//!
+//! A source partition of which everything is durable is forgotten, and its place is given to another one. So the memory is that of
+//! what is under way, also for tasks that see new source partitions for ever, a file each or a key each.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,12 +14,13 @@ use connect_api::{FieldMap, SourceOffset, SourcePartition};
 
 use crate::storage::offset_store::OffsetEntry;
 
-/// A submitted record: its source partition by index, and its number there.
+/// A submitted record: the place of its source partition, and its number there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ticket {
-    /// Index of the source partition.
+    /// Place of the source partition.
     pub partition: u32,
-    /// Number of the record within its source partition, from 0.
+    /// Number of the record within its place, from 0. Numbers go on when the place is given away, so that tickets of all
+    /// times can be told apart.
     pub ordinal: u64,
 }
 
@@ -31,6 +35,12 @@ struct Partition {
     acknowledged: Option<SourceOffset>,
     /// How many records from the first on have a durable offset.
     durable: u64,
+}
+
+impl Partition {
+    fn is_done(&self) -> bool {
+        self.window.is_empty() && self.durable == self.first
+    }
 }
 
 /// What may be written to the offset topic now.
@@ -57,6 +67,8 @@ pub struct SubmittedRecords {
     /// record before it, so the map is asked rarely.
     by_content: HashMap<String, u32>,
     last: Option<u32>,
+    /// Places that nobody has.
+    free: Vec<u32>,
 }
 
 impl SubmittedRecords {
@@ -103,7 +115,15 @@ impl SubmittedRecords {
     pub fn durable(&mut self, written: &Committable) {
         for (index, covered) in &written.covered {
             let partition = &mut self.partitions[*index as usize];
-            partition.durable = partition.durable.max(*covered);
+            if *covered <= partition.durable {
+                continue;
+            }
+            partition.durable = *covered;
+            if partition.is_done() {
+                self.by_content.remove(&content_key(&partition.name));
+                self.free.push(*index);
+                self.last = self.last.filter(|last| last != index);
+            }
         }
     }
 
@@ -118,15 +138,18 @@ impl SubmittedRecords {
         {
             return last;
         }
+        let (partitions, free) = (&mut self.partitions, &mut self.free);
         let index = *self.by_content.entry(content_key(partition)).or_insert_with(|| {
-            self.partitions.push(Partition {
-                name: partition.clone(),
-                window: VecDeque::new(),
-                first: 0,
-                acknowledged: None,
-                durable: 0,
-            });
-            (self.partitions.len() - 1) as u32
+            free.pop().unwrap_or_else(|| {
+                partitions.push(Partition {
+                    name: partition.clone(),
+                    window: VecDeque::new(),
+                    first: 0,
+                    acknowledged: None,
+                    durable: 0,
+                });
+                (partitions.len() - 1) as u32
+            })
         });
         // The newest `Arc` is the one that the next record most likely carries.
         self.partitions[index as usize].name = partition.clone();
@@ -217,6 +240,107 @@ mod tests {
         let written = records.committable();
         records.durable(&written);
         assert!(records.committable().is_empty());
+    }
+
+    #[test]
+    fn what_is_done_is_forgotten() {
+        let mut records = SubmittedRecords::default();
+        let mut tickets = Vec::new();
+        for name in 0..10_000 {
+            let ticket = records.submit(&partition(&name.to_string()), offset(name));
+            records.acknowledge(ticket);
+            let written = records.committable();
+            records.durable(&written);
+            tickets.push(ticket);
+        }
+        assert!(tickets.iter().all(|ticket| ticket.partition == 0), "each takes the place of the one before");
+        assert!(tickets.iter().all(|ticket| records.is_durable(*ticket)), "that they are durable is not forgotten");
+        let again = records.submit(&partition("7"), offset(8));
+        assert!(!records.is_durable(again));
+        records.acknowledge(again);
+        assert_eq!(committable(&records), [("7".into(), 8)]);
+    }
+
+    /// The same rules without any economy: all records of all time.
+    #[derive(Default)]
+    struct Naive {
+        /// By ticket: source partition, position, whether acknowledged, whether durable.
+        records: Vec<(usize, i64, bool, bool)>,
+    }
+
+    impl Naive {
+        /// By source partition: the last record of the acknowledged prefix, unless it is durable.
+        fn committable(&self) -> Vec<(String, i64)> {
+            let mut found = Vec::new();
+            for file in 0..4 {
+                let of_file = self.records.iter().filter(|record| record.0 == file);
+                let last = of_file.take_while(|record| record.2).last();
+                found.extend(last.filter(|record| !record.3).map(|record| (file.to_string(), record.1)));
+            }
+            found
+        }
+
+        fn durable(&mut self, written: &[(String, i64)]) {
+            for record in &mut self.records {
+                record.3 |= written.iter().any(|(file, at)| *file == record.0.to_string() && record.1 <= *at);
+            }
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Submit(usize),
+        /// One of those under way.
+        Acknowledge(usize),
+        Take,
+        Written,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..4usize).prop_map(Step::Submit),
+            4 => any::<usize>().prop_map(Step::Acknowledge),
+            1 => Just(Step::Take),
+            1 => Just(Step::Written),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order: as the naive model, and no more memory than what is under way needs.
+        #[test]
+        fn as_the_naive_model(steps in prop::collection::vec(step(), 1..200)) {
+            let (mut records, mut naive) = (SubmittedRecords::default(), Naive::default());
+            let (mut tickets, mut under_way) = (Vec::new(), Vec::<usize>::new());
+            let mut taken: Option<(Committable, Vec<(String, i64)>)> = None;
+            for step in steps {
+                match step {
+                    Step::Submit(file) => {
+                        under_way.push(tickets.len());
+                        let position = tickets.len() as i64;
+                        tickets.push(records.submit(&partition(&file.to_string()), offset(position)));
+                        naive.records.push((file, position, false, false));
+                    }
+                    Step::Acknowledge(which) if !under_way.is_empty() => {
+                        let index = under_way.remove(which % under_way.len());
+                        records.acknowledge(tickets[index]);
+                        naive.records[index].2 = true;
+                    }
+                    Step::Acknowledge(_) => {}
+                    Step::Take => taken = Some((records.committable(), naive.committable())),
+                    Step::Written => if let Some((written, expected)) = taken.take() {
+                        records.durable(&written);
+                        naive.durable(&expected);
+                    },
+                }
+                let mut found = committable(&records);
+                found.sort();
+                prop_assert_eq!(found, naive.committable());
+                for (ticket, record) in tickets.iter().zip(&naive.records) {
+                    prop_assert_eq!(records.is_durable(*ticket), record.3);
+                }
+                prop_assert!(tickets.iter().all(|ticket| ticket.partition < 4));
+            }
+        }
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use connect_api::{
 
 use crate::converters::{byte_array, json, numbers, simple_header, string};
 
-use crate::connectors::{file_sink, file_source};
+use crate::connectors::{directory_source, file_sink, file_source, verifiable_sink, verifiable_source};
 
 /// What a plug-in is, with how to make one.
 #[derive(Clone, Copy)]
@@ -200,6 +200,24 @@ impl Registry {
                 || Box::<file_sink::FileStreamSinkConnector>::default(),
                 file_sink::TASK_CLASS,
                 || Box::<file_sink::FileStreamSinkTask>::default(),
+            ),
+            Plugin::source(
+                directory_source::CLASS,
+                || Box::<directory_source::DirectorySourceConnector>::default(),
+                directory_source::TASK_CLASS,
+                || Box::<directory_source::DirectorySourceTask>::default(),
+            ),
+            Plugin::source(
+                verifiable_source::CLASS,
+                || Box::<verifiable_source::VerifiableSourceConnector>::default(),
+                verifiable_source::TASK_CLASS,
+                || Box::<verifiable_source::VerifiableSourceTask>::default(),
+            ),
+            Plugin::sink(
+                verifiable_sink::CLASS,
+                || Box::<verifiable_sink::VerifiableSinkConnector>::default(),
+                verifiable_sink::TASK_CLASS,
+                || Box::<verifiable_sink::VerifiableSinkTask>::default(),
             ),
         ])
     }

@@ -1,6 +1,6 @@
 //! `/connectors` and what is below one connector, without its tasks.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
@@ -156,6 +156,24 @@ pub(super) async fn delete(call: Call) -> Answer {
 /// States of the connector and its tasks.
 pub(super) async fn status(call: Call) -> Answer {
     ok(&call.state.herder.ask(|reply| HerderRequest::ConnectorStatus(call.connector().to_owned(), reply)).await?)
+}
+
+/// Where it got to: source partitions, or the committed offsets of the sink's group (KIP-875).
+pub(super) async fn offsets(call: Call) -> Answer {
+    ok(&call.state.herder.ask(|reply| HerderRequest::Offsets(call.connector().to_owned(), reply)).await?)
+}
+
+/// The topics that it used. One that does not exist has used none, as in Java.
+pub(super) async fn topics(call: Call) -> Answer {
+    let name = call.connector();
+    let topics = call.state.herder.ask(|reply| HerderRequest::ActiveTopics(name.to_owned(), reply)).await?;
+    ok(&json!({name: {"topics": topics}}))
+}
+
+/// Accepted; the topics are forgotten.
+pub(super) async fn reset_topics(call: Call) -> Answer {
+    call.state.herder.ask(|reply| HerderRequest::ResetActiveTopics(call.connector().to_owned(), reply)).await?;
+    Ok(empty(StatusCode::ACCEPTED))
 }
 
 /// Accepted; tasks stay and move nothing.

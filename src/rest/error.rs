@@ -62,6 +62,7 @@ impl From<HerderError> for ApiError {
     fn from(error: HerderError) -> Self {
         let status = match &error {
             HerderError::NotFound(_) => StatusCode::NOT_FOUND,
+            HerderError::Forbidden(_) => StatusCode::FORBIDDEN,
             HerderError::BadRequest(_) => StatusCode::BAD_REQUEST,
             HerderError::Conflict(_) => StatusCode::CONFLICT,
             HerderError::Busy | HerderError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,

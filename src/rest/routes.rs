@@ -34,6 +34,9 @@ routes! {
     "/connectors"                                  => GET connectors::list, POST connectors::create;
     "/connectors/{connector}"                      => GET connectors::info, DELETE connectors::delete;
     "/connectors/{connector}/config"               => GET connectors::config, PUT connectors::put_config;
+    "/connectors/{connector}/offsets"              => GET connectors::offsets;
+    "/connectors/{connector}/topics"               => GET connectors::topics;
+    "/connectors/{connector}/topics/reset"         => PUT connectors::reset_topics;
     "/connectors/{connector}/status"               => GET connectors::status;
     "/connectors/{connector}/pause"                => PUT connectors::pause;
     "/connectors/{connector}/resume"               => PUT connectors::resume;
@@ -43,6 +46,8 @@ routes! {
     "/connectors/{connector}/tasks/{task}/status"  => GET tasks::status;
     "/connectors/{connector}/tasks/{task}/restart" => POST tasks::restart;
     "/connector-plugins"                           => GET plugins::list;
+    "/connector-plugins/{plugin}/config"           => GET plugins::config;
+    "/connector-plugins/{plugin}/config/validate"  => PUT plugins::validate;
     "/cluster/self"                                => GET root::identity;
 }
 
@@ -68,6 +73,11 @@ impl Call {
     /// The connector that the path names.
     pub(super) fn connector(&self) -> &str {
         self.params.first().map_or("", String::as_str)
+    }
+
+    /// The plug-in that the path names.
+    pub(super) fn plugin(&self) -> &str {
+        self.connector()
     }
 }
 
@@ -249,6 +259,18 @@ mod tests {
         assert_eq!(status(Method::GET, "/connectors/a/tasks/0"), Err(404));
         assert_eq!(status(Method::GET, "/connectors/a/tasks-config"), Err(404));
         assert_eq!(status(Method::DELETE, "/connectors//"), Err(400));
+    }
+
+    #[test]
+    fn the_documents_list_every_endpoint() {
+        let rows = include_str!("../../docs/rest.md").lines().filter_map(|line| {
+            let mut cells = line.strip_prefix("| `/")?.split(" | ");
+            Some(format!("/{} {}", cells.next()?.trim_end_matches('`'), cells.next()?))
+        });
+        let routes = ROUTES
+            .iter()
+            .flat_map(|route| route.endpoints.iter().map(move |(method, _)| format!("{} {method}", route.path)));
+        assert_eq!(rows.collect::<Vec<_>>(), routes.collect::<Vec<_>>());
     }
 
     #[test]

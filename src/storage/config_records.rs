@@ -206,9 +206,9 @@ impl ConfigRecord {
     /// The key.
     pub fn key(&self) -> Bytes {
         let key = match self {
-            ConfigRecord::Connector(name, _) => format!("{CONNECTOR}{name}"),
+            ConfigRecord::Connector(name, _) => connector_key(name),
             ConfigRecord::TargetState(name, _) => format!("{TARGET_STATE}{name}"),
-            ConfigRecord::Task(name, task, _) => format!("{TASK}{name}-{task}"),
+            ConfigRecord::Task(name, task, _) => task_key(name, *task),
             ConfigRecord::Commit(name, _) => commit_key(name),
             ConfigRecord::TaskCount(name, _) => format!("{TASK_COUNT}{name}"),
             ConfigRecord::Restart(name, _) => format!("{RESTART}{name}"),
@@ -241,7 +241,15 @@ impl ConfigRecord {
     }
 }
 
-fn commit_key(name: &str) -> String {
+pub(super) fn connector_key(name: &str) -> String {
+    format!("{CONNECTOR}{name}")
+}
+
+pub(super) fn task_key(name: &str, task: u32) -> String {
+    format!("{TASK}{name}-{task}")
+}
+
+pub(super) fn commit_key(name: &str) -> String {
     format!("{COMMIT}{name}")
 }
 

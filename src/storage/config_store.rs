@@ -23,6 +23,12 @@ use crate::cluster::Incarnation;
 /// has died.
 pub const BLOCKED_READER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long one look for aborted records may take.
+const RESTATE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Looks for aborted records before one write: each further one means that somebody wrote in between.
+const RESTATE_ATTEMPTS: u32 = 3;
+
 /// The partition of the config topic. It has no other.
 const PARTITION: i32 = 0;
 
@@ -53,6 +59,11 @@ pub enum NotEvicted {
 #[error("the topic was written to while it was examined; try again")]
 pub struct LogMoved;
 
+/// A worker has joined meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("worker {0} has joined meanwhile")]
+pub struct MembersChanged(pub String);
+
 /// The config topic.
 pub struct ConfigStore {
     backend: Arc<dyn Backend>,
@@ -61,6 +72,8 @@ pub struct ConfigStore {
     core: Arc<Mutex<Core>>,
     transactions: Arc<Transactions>,
     writes: Writes,
+    /// Whether what the former holders of the transactional id had aborted was looked for.
+    restated: tokio::sync::Mutex<bool>,
     _committer: Running,
     state: watch::Receiver<ClusterState>,
 }
@@ -156,7 +169,17 @@ impl ConfigStore {
         }
         let (writes, committer) = Committer::new(log.clone(), transactions.clone(), state.clone());
         let committer = Running(tokio::spawn(committer.run()));
-        Ok(ConfigStore { backend, reader, log, core, transactions, writes, _committer: committer, state })
+        Ok(ConfigStore {
+            backend,
+            reader,
+            log,
+            core,
+            transactions,
+            writes,
+            restated: Default::default(),
+            _committer: committer,
+            state,
+        })
     }
 
     /// The log itself: positions, ends, its loss.
@@ -189,31 +212,36 @@ impl ConfigStore {
 
     /// Checks against the whole topic and writes all records or none, before anybody else can write any (see
     /// [`TopicLog::compare_and_append`]). Returns the offset of each when they are folded. Writes that wait for each other go into one transaction; the
-    /// check of each sees those before it. Whoever stops waiting does not stop a write that is under way.
+    /// check of each sees those before it. Whoever stops waiting does not stop a write that is under way. The first write of a store is
+    /// preceded by what [`ConfigStore::restate_aborted`] finds.
     pub async fn put<E: Send + 'static>(
         &self,
         mut check: impl FnMut(&ClusterState) -> Result<Vec<ConfigRecord>, E> + Send + 'static,
     ) -> Result<Vec<i64>, CompareError<E>> {
+        self.restate_once().await;
         let topic = self.log.topic().to_owned();
         let check = move |state: &ClusterState| Ok(check(state)?.iter().map(|record| record.encode(&topic)).collect());
         self.writes.put(&self.log, check).await
     }
 
     /// Writes the tombstone of a member in place of that member, if both are still in the life that is named. `reason` is for operators and
-    /// goes into a header.
+    /// goes into a header. Who is about to join names no life of its own.
     pub async fn evict(
         &self,
-        evictor: (&str, Incarnation),
+        evictor: (&str, impl Into<Option<Incarnation>>),
         victim: (&str, Incarnation),
         reason: &str,
     ) -> Result<(), CompareError<NotEvicted>> {
+        self.restate_once().await;
+        let evictor = (evictor.0, evictor.1.into());
         let mut tombstone = plan::member_gone(victim.0).encode(self.log.topic());
         tombstone.headers = plan::eviction_headers(evictor.0, reason);
-        let [evictor, victim] = [evictor, victim].map(|(id, life)| (id.to_owned(), life));
+        let evictor = evictor.1.map(|life| (evictor.0.to_owned(), life));
+        let victim = (victim.0.to_owned(), victim.1);
         let check = move |state: &ClusterState| {
             let lives =
                 |(id, life): &(String, Incarnation)| state.member(id).is_some_and(|entry| entry.incarnation() == *life);
-            match (lives(&evictor), lives(&victim)) {
+            match (evictor.as_ref().is_none_or(lives), lives(&victim)) {
                 (false, _) => Err(NotEvicted::EvictorGone),
                 (_, false) => Err(NotEvicted::VictimGone),
                 _ => Ok(vec![tombstone.clone()]),
@@ -258,18 +286,90 @@ impl ConfigStore {
     }
 
     /// Appends the committed record again for each key whose last record was aborted, in one transaction, so that a Java worker without
-    /// exactly-once reads what is true. Returns how many records that took. For giving the topic back: tasks whose commit is among them
-    /// restart.
+    /// exactly-once reads what is true. A connector is written as a whole. Returns how many records that took. For giving the topic back:
+    /// tasks whose commit is among them restart.
     pub async fn restate_aborted(&self, limit: Duration) -> Result<usize, CompareError<LogMoved>> {
-        let partition = TopicPartition { topic: self.log.topic().into(), partition: PARTITION };
-        let found = aborted::find(&*self.backend, &partition, &self.reader, limit).await;
-        let failed = |error| CompareError::NotWritten(LogError::Backend { topic: self.log.topic().into(), error });
-        let (records, end) = found.map_err(failed)?;
+        let readings = self.readings(limit).await.map_err(CompareError::NotWritten)?;
+        let (records, end) = (readings.restatements(self.log.topic()), readings.end);
         let count = records.len();
+        if count == 0 {
+            return Ok(0);
+        }
         let check = move |state: &ClusterState| {
             if state.next_offset() > end { Err(LogMoved) } else { Ok(records.clone()) }
         };
         self.writes.put(&self.log, check).await.map(|_| count)
+    }
+
+    /// Before the first transaction, which takes the transactional id over: transactions of whoever had it may have been aborted, then or
+    /// before. What fails is tried again before the next write, which it does not keep from being made.
+    async fn restate_once(&self) {
+        let mut done = self.restated.lock().await;
+        for _ in 0..RESTATE_ATTEMPTS {
+            if *done {
+                return;
+            }
+            match self.restate_aborted(RESTATE_TIMEOUT).await {
+                Ok(records) => {
+                    *done = true;
+                    if records > 0 {
+                        tracing::info!(
+                            topic = self.log.topic(),
+                            records,
+                            "appended again what aborted records hide from Java workers"
+                        );
+                    }
+                }
+                Err(CompareError::Rejected(LogMoved)) => {}
+                Err(error) => {
+                    tracing::warn!(topic = self.log.topic(), %error, "aborted records were not looked for; tried again before the next write");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The keys whose last record was aborted, or is part of a transaction that is open: of these a Java worker without exactly-once
+    /// reads what is not true. Task records that no commit speaks of are left out, since nobody acts on them.
+    pub async fn aborted_keys(&self, limit: Duration) -> Result<Vec<String>, LogError> {
+        let readings = self.readings(limit).await?;
+        let again = readings.restatements(self.log.topic());
+        let hidden = readings.hidden().filter(|(key, _)| again.iter().any(|record| record.key.as_ref() == Some(*key)));
+        Ok(hidden.map(|(key, _)| String::from_utf8_lossy(key).into_owned()).collect())
+    }
+
+    async fn readings(&self, limit: Duration) -> Result<aborted::Readings, LogError> {
+        let partition = TopicPartition { topic: self.log.topic().into(), partition: PARTITION };
+        let read = aborted::read(&*self.backend, &partition, &self.reader, limit).await;
+        read.map_err(|error| LogError::Backend { topic: self.log.topic().into(), error })
+    }
+
+    /// Writes the tombstones of these members in one transaction, if they are all there are, each still in the life that is named. `reason` is
+    /// for operators and goes into a header.
+    pub async fn remove_members(
+        &self,
+        members: Vec<(String, Incarnation)>,
+        by: &str,
+        reason: &str,
+    ) -> Result<(), CompareError<MembersChanged>> {
+        let tombstone = |(id, _): &(String, Incarnation)| {
+            let mut tombstone = plan::member_gone(id).encode(self.log.topic());
+            tombstone.headers = plan::eviction_headers(by, reason);
+            tombstone
+        };
+        let tombstones: Vec<_> = members.iter().map(tombstone).collect();
+        let check = move |state: &ClusterState| {
+            let is_known = |id: &str, life: Incarnation| members.iter().any(|known| known.0 == id && known.1 == life);
+            match state.members().find(|(id, entry)| !is_known(id, entry.incarnation())) {
+                Some((id, _)) => Err(MembersChanged(id.to_owned())),
+                None => {
+                    let here = |(id, _): &&(String, Incarnation)| state.member(id).is_some();
+                    let pairs = members.iter().zip(&tombstones);
+                    Ok(pairs.filter(|(member, _)| here(member)).map(|(_, tombstone)| tombstone.clone()).collect())
+                }
+            }
+        };
+        self.writes.put(&self.log, check).await.map(|_| ())
     }
 
     async fn take_over(&self, limit: Duration) -> Result<(), LogError> {

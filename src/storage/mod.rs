@@ -1,4 +1,5 @@
-//! What the three internal topics say, and how it is written: pure formats and folds, and thin stores over the backend.
+//! What the three internal topics say, and how it is written: pure formats and folds, and thin stores over the backend. Beside them the
+//! offset file, which stands for the offset topic in standalone mode.
 
 mod aborted;
 pub mod cluster_state;
@@ -6,6 +7,7 @@ mod committer;
 pub mod config_records;
 pub mod config_store;
 pub mod fold;
+pub mod offset_file;
 pub mod offset_records;
 pub mod offset_store;
 pub mod plan;

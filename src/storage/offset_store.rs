@@ -9,10 +9,11 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use connect_api::{ConnectError, OffsetStorageReader, SourceOffset, SourcePartition};
 
+use super::offset_file::OffsetFileError;
 use super::offset_records::{OffsetKey, content_of, decode_offset, encode_offset};
 use super::records::RecordError;
 use super::topic_log::{Fold, LogError, LogSettings, TopicLog};
-use crate::backend::{Backend, BackendError, ConsumerRecord, ProducerRecord, ReadBatch};
+use crate::backend::{Backend, BackendError, ProducerRecord, ReadBatch};
 
 /// How long a read may wait until everything that was written before it is read.
 pub const OFFSET_READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -33,12 +34,16 @@ pub enum OffsetError {
     /// The topic failed. Some of what was to be written may be stored.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The offset file of a standalone worker failed.
+    #[error(transparent)]
+    File(#[from] OffsetFileError),
 }
 
 impl OffsetError {
     /// Whether the same call may succeed later.
     pub fn is_retriable(&self) -> bool {
         match self {
+            OffsetError::File(error) => error.is_retriable(),
             OffsetError::Log(LogError::Timeout { .. }) => true,
             OffsetError::Log(LogError::Backend { error, .. }) => {
                 matches!(error, BackendError::Retriable(_) | BackendError::Purged | BackendError::Fatal(_))
@@ -66,7 +71,7 @@ pub trait OffsetStore: Send + Sync {
         partitions: &[SourcePartition],
     ) -> Result<Vec<Option<SourceOffset>>, OffsetError>;
 
-    /// All partitions of a connector that have an offset, as of now or later.
+    /// All partitions of a connector that have an offset, as of now or later. One that stands under several keys is there once.
     async fn all(&self, connector: &str) -> Result<Vec<(SourcePartition, SourceOffset)>, OffsetError>;
 }
 
@@ -137,30 +142,33 @@ impl Offsets {
 
     /// The key under which a partition is found: that very one if it is there, else the one of equal content that was read last.
     fn find(&self, key: &Bytes, content: &Bytes) -> Option<(&Bytes, &Stored)> {
-        self.by_key.get_key_value(key).or_else(|| {
-            let same = self.by_content.get(content)?.iter().filter_map(|key| self.by_key.get_key_value(key));
-            same.max_by_key(|(_, stored)| stored.order)
-        })
+        self.by_key.get_key_value(key).or_else(|| self.last_of(self.by_content.get(content)?))
+    }
+
+    /// What was read last of these keys.
+    fn last_of(&self, keys: &[Bytes]) -> Option<(&Bytes, &Stored)> {
+        keys.iter().filter_map(|key| self.by_key.get_key_value(key)).max_by_key(|(_, stored)| stored.order)
     }
 }
 
+/// The offsets of all connectors, wherever they are stored.
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     connectors: HashMap<ByteString, Offsets>,
     order: u64,
 }
 
 impl State {
-    fn apply(&mut self, record: &ConsumerRecord) -> Result<(), RecordError> {
-        let Some(key) = &record.key else { return Ok(()) };
-        let OffsetKey { connector, partition: Some(partition) } = OffsetKey::decode(record.offset, key)? else {
+    /// Takes in what is stored under a key; `at` is the offset of its record.
+    pub(super) fn apply(&mut self, at: i64, key: &Bytes, value: Option<&Bytes>) -> Result<(), RecordError> {
+        let OffsetKey { connector, partition: Some(partition) } = OffsetKey::decode(at, key)? else {
             return Ok(());
         };
-        match decode_offset(record.offset, key, record.value.as_ref())? {
+        match decode_offset(at, key, value)? {
             Some(offset) => {
                 let content = content_of(&partition).map_err(|reason| RecordError {
                     key: String::from_utf8_lossy(key).into_owned(),
-                    offset: record.offset,
+                    offset: at,
                     reason,
                 })?;
                 self.order += 1;
@@ -181,10 +189,58 @@ impl State {
         }
         Ok(())
     }
+
+    /// The keys and values that store these offsets. The key of a partition whose content is known is the one that was read. Forgetting a
+    /// partition takes all keys of its content.
+    pub(super) fn changes(&self, connector: &str, entries: &[OffsetEntry]) -> Result<Vec<Change>, OffsetError> {
+        let unstorable = |what| move |reason| OffsetError::Unstorable { connector: connector.to_owned(), what, reason };
+        let mut changes = Vec::with_capacity(entries.len());
+        for (partition, offset) in entries {
+            let (key, content) = identity(connector, partition)?;
+            let value = offset.as_deref().map(encode_offset).transpose().map_err(unstorable("a source offset"))?;
+            let keys = self.keys(connector, key, &content, value.is_none());
+            changes.extend(keys.into_iter().map(|key| (key, value.clone())));
+        }
+        Ok(changes)
+    }
+
+    fn keys(&self, connector: &str, key: Bytes, content: &Bytes, all: bool) -> Vec<Bytes> {
+        let Some(offsets) = self.connectors.get(connector) else { return vec![key] };
+        let known = match offsets.by_content.get(content) {
+            Some(keys) if all => keys.clone(),
+            _ => offsets.find(&key, content).map(|(key, _)| key.clone()).into_iter().collect(),
+        };
+        if known.is_empty() { vec![key] } else { known }
+    }
+
+    /// The offset of each partition, in the order asked.
+    pub(super) fn offsets(
+        &self,
+        connector: &str,
+        partitions: &[SourcePartition],
+    ) -> Result<Vec<Option<SourceOffset>>, OffsetError> {
+        let offsets = self.connectors.get(connector);
+        let find = |partition| {
+            let (key, content) = identity(connector, partition)?;
+            Ok(offsets.and_then(|offsets| offsets.find(&key, &content)).map(|(_, stored)| stored.offset.clone()))
+        };
+        partitions.iter().map(find).collect()
+    }
+
+    /// All offsets of a connector, in the order of their keys.
+    pub(super) fn all(&self, connector: &str) -> Vec<(SourcePartition, SourceOffset)> {
+        let Some(offsets) = self.connectors.get(connector) else { return Vec::new() };
+        let mut all: Vec<_> = offsets.by_content.values().filter_map(|keys| offsets.last_of(keys)).collect();
+        all.sort_by_key(|(key, _)| *key);
+        all.into_iter().map(|(_, stored)| (stored.partition.clone(), stored.offset.clone())).collect()
+    }
 }
 
+/// A key, and what is stored under it from now on; `None` removes it.
+pub(super) type Change = (Bytes, Option<Bytes>);
+
 /// The lock is held for plain calculations only, which do not panic half-way.
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+pub(super) fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -195,7 +251,8 @@ impl Fold for OffsetFold {
     async fn fold(&mut self, batch: &ReadBatch, _positions: &[i64]) {
         let mut state = lock(&self.0);
         for record in &batch.records {
-            if let Err(error) = state.apply(record) {
+            let Some(key) = &record.key else { continue };
+            if let Err(error) = state.apply(record.offset, key, record.value.as_ref()) {
                 let at = batch.partition(record);
                 tracing::warn!(topic = %at.topic, partition = at.partition, "{error}");
             }
@@ -226,29 +283,11 @@ impl TopicOffsetStore {
         &self.log
     }
 
-    /// The records that store these offsets; also for whoever writes them in a transaction with the data. The key of a
-    /// partition whose content is known is the one that was read. Forgetting a partition takes all keys of its content.
+    /// The records that store these offsets; also for whoever writes them in a transaction with the data.
     pub fn records(&self, connector: &str, entries: &[OffsetEntry]) -> Result<Vec<ProducerRecord>, OffsetError> {
-        let unstorable = |what| move |reason| OffsetError::Unstorable { connector: connector.to_owned(), what, reason };
-        let mut records = Vec::with_capacity(entries.len());
-        for (partition, offset) in entries {
-            let (key, content) = identity(connector, partition)?;
-            let value = offset.as_deref().map(encode_offset).transpose().map_err(unstorable("a source offset"))?;
-            let keys = self.keys(connector, key, &content, value.is_none());
-            let topic = self.log.topic();
-            records.extend(keys.into_iter().map(|key| ProducerRecord::keyed(topic, key, value.clone())));
-        }
-        Ok(records)
-    }
-
-    fn keys(&self, connector: &str, key: Bytes, content: &Bytes, all: bool) -> Vec<Bytes> {
-        let state = lock(&self.state);
-        let Some(offsets) = state.connectors.get(connector) else { return vec![key] };
-        let known = match offsets.by_content.get(content) {
-            Some(keys) if all => keys.clone(),
-            _ => offsets.find(&key, content).map(|(key, _)| key.clone()).into_iter().collect(),
-        };
-        if known.is_empty() { vec![key] } else { known }
+        let changes = lock(&self.state).changes(connector, entries)?;
+        let record = |(key, value)| ProducerRecord::keyed(self.log.topic(), key, value);
+        Ok(changes.into_iter().map(record).collect())
     }
 }
 
@@ -275,21 +314,14 @@ impl OffsetStore for TopicOffsetStore {
         connector: &str,
         partitions: &[SourcePartition],
     ) -> Result<Vec<Option<SourceOffset>>, OffsetError> {
-        let identities = partitions.iter().map(|partition| identity(connector, partition));
-        let identities = identities.collect::<Result<Vec<_>, _>>()?;
+        // What has no form in the topic is refused before anything is waited for.
+        lock(&self.state).offsets(connector, partitions)?;
         self.log.read_to_end(OFFSET_READ_TIMEOUT).await?;
-        let state = lock(&self.state);
-        let offsets = state.connectors.get(connector);
-        let find = |(key, content): &(Bytes, Bytes)| Some(offsets?.find(key, content)?.1.offset.clone());
-        Ok(identities.iter().map(find).collect())
+        lock(&self.state).offsets(connector, partitions)
     }
 
     async fn all(&self, connector: &str) -> Result<Vec<(SourcePartition, SourceOffset)>, OffsetError> {
         self.log.read_to_end(OFFSET_READ_TIMEOUT).await?;
-        let state = lock(&self.state);
-        let Some(offsets) = state.connectors.get(connector) else { return Ok(Vec::new()) };
-        let mut all: Vec<_> = offsets.by_key.iter().collect();
-        all.sort_by_key(|(key, _)| *key);
-        Ok(all.into_iter().map(|(_, stored)| (stored.partition.clone(), stored.offset.clone())).collect())
+        Ok(lock(&self.state).all(connector))
     }
 }

@@ -13,7 +13,8 @@ use crate::cluster::MemberState;
 /// Creates a connector or replaces its configuration. In a transaction.
 ///
 /// A new connector whose name has a commit in the log gets a commit of no tasks behind its record: a deleted connector of that name left
-/// tasks there, and they must not become those of the new one.
+/// tasks there, and they must not become those of the new one. So for a target state that stands there without a connector: a pause that came
+/// behind the records of a deletion, since it is a plain append. Java's worker lets the new connector begin with it.
 pub fn put_connector(
     state: &ClusterState,
     name: &str,
@@ -21,9 +22,11 @@ pub fn put_connector(
     initial_state: Option<TargetState>,
 ) -> Vec<ConfigRecord> {
     let new = state.connector(name).is_none();
+    let orphan = new && initial_state.is_none() && state.target_state_offset(name).is_some();
     let fingerprint = Fingerprint::of(&config);
     let mut records = Vec::new();
     records.extend(initial_state.map(|state| ConfigRecord::TargetState(name.to_owned(), Some(state))));
+    records.extend(orphan.then(|| ConfigRecord::TargetState(name.to_owned(), None)));
     records.push(ConfigRecord::Connector(name.to_owned(), Some(config)));
     if new && state.last_commit(name).is_some() {
         records.push(ConfigRecord::Commit(name.to_owned(), Commit { tasks: 0, config: Some(fingerprint) }));

@@ -1,6 +1,7 @@
 //! The status topic: what each unit does, and its register.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -153,6 +154,7 @@ fn lock(core: &Mutex<Core>) -> MutexGuard<'_, Core> {
 
 struct StatusFold {
     core: Arc<Mutex<Core>>,
+    topic_resets: Arc<AtomicU64>,
     snapshots: watch::Sender<StatusState>,
 }
 
@@ -171,7 +173,12 @@ impl StatusFold {
         for record in &batch.records {
             let at = batch.partition(record);
             match StatusTopicRecord::decode(record.offset, record.key.as_ref(), record.value.as_ref()) {
-                Ok(decoded) => reads.extend(core.state.apply(decoded, at.partition, record.offset)),
+                Ok(decoded) => {
+                    if matches!(decoded, StatusTopicRecord::TopicUse { value: None, .. }) {
+                        self.topic_resets.fetch_add(1, Ordering::Relaxed);
+                    }
+                    reads.extend(core.state.apply(decoded, at.partition, record.offset));
+                }
                 Err(error) => tracing::warn!(topic = %at.topic, partition = at.partition, "{error}"),
             }
         }
@@ -185,6 +192,7 @@ impl StatusFold {
 pub struct StatusStore {
     log: TopicLog,
     core: Arc<Mutex<Core>>,
+    topic_resets: Arc<AtomicU64>,
     state: watch::Receiver<StatusState>,
 }
 
@@ -193,7 +201,8 @@ impl StatusStore {
     pub async fn open(backend: Arc<dyn Backend>, topic: &str, settings: LogSettings) -> Result<StatusStore, LogError> {
         let core = Arc::<Mutex<Core>>::default();
         let (snapshots, state) = watch::channel(StatusState::default());
-        let fold = StatusFold { core: core.clone(), snapshots };
+        let topic_resets = Arc::<AtomicU64>::default();
+        let fold = StatusFold { core: core.clone(), topic_resets: topic_resets.clone(), snapshots };
         let log = TopicLog::open(backend, topic, settings, fold).await?;
         {
             // Partitions that are empty have no batch that would say where they stand.
@@ -202,7 +211,7 @@ impl StatusStore {
                 core.positions = log.positions();
             }
         }
-        Ok(StatusStore { log, core, state })
+        Ok(StatusStore { log, core, topic_resets, state })
     }
 
     /// The log itself: positions, ends, its loss.
@@ -213,6 +222,11 @@ impl StatusStore {
     /// What is folded now.
     pub fn snapshot(&self) -> StatusState {
         self.state.borrow().clone()
+    }
+
+    /// Counts the tombstones of used topics that were read: after each, a task that uses such a topic says so again.
+    pub fn topic_resets(&self) -> Arc<AtomicU64> {
+        self.topic_resets.clone()
     }
 
     /// Wakes for each new snapshot; those in between may be missed.

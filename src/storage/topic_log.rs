@@ -33,7 +33,7 @@ const RETRY_WAIT: Duration = Duration::from_millis(100);
 
 /// How long the broker holds back an answer without records. The client learns only from such an answer that a partition is empty, or that it
 /// has passed the marker at the end of a transaction; with the client's own 500 ms a start takes 1.5 s and each checked write 0.5 s.
-const FETCH_WAIT: (&str, &str) = ("fetch.wait.max.ms", "40");
+pub(super) const FETCH_WAIT: (&str, &str) = ("fetch.wait.max.ms", "40");
 
 /// Appends that may wait for the writer.
 const APPEND_QUEUE: usize = 1024;

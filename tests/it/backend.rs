@@ -74,6 +74,7 @@ contract!(
     adds_and_removes_partitions,
     reads_in_bounded_batches,
     says_when_an_offset_is_out_of_range,
+    reads_on_beside_a_deleted_topic,
     isolates_open_and_aborted_transactions,
     fences_an_older_writer,
     a_transaction_needs_a_beginning,
@@ -520,6 +521,38 @@ async fn says_when_an_offset_is_out_of_range(backend: Subject) {
     assert_eq!(take(&mut reader, 1).await, [(1, "1".into())]);
 }
 
+/// Waits until nobody sees a topic that was deleted.
+async fn until_gone(backend: &Subject, topic: &str) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while backend.admin().describe_topic(topic).await.unwrap().is_some() {
+        assert!(tokio::time::Instant::now() < deadline, "{topic} is never gone");
+    }
+}
+
+async fn reads_on_beside_a_deleted_topic(backend: Subject) {
+    let (gone, topic) = (new_topic(&backend, 1).await, new_topic(&backend, 1).await);
+    write(&writer(&backend), &numbered(&gone, 2)).await;
+    let from = [(at(&gone, 0), StartOffset::Beginning), (at(&topic, 0), StartOffset::Beginning)];
+    let mut reader = reader(&backend, Isolation::ReadUncommitted, &from);
+    assert_eq!(take(&mut reader, 2).await.len(), 2);
+    backend.admin().delete_topic(&gone).await.unwrap();
+    until_gone(&backend, &gone).await;
+    write(&writer(&backend), &numbered(&topic, 3)).await;
+    let (mut batch, mut read) = (ReadBatch::default(), 0);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while read < 3 {
+        assert!(tokio::time::Instant::now() < deadline, "the other topic is read on");
+        match reader.read(&mut batch, 10, PATIENCE).await {
+            Ok(()) => read += batch.records.len(),
+            Err(BackendError::UnknownPartition(reason)) => assert!(reason.contains(&gone), "{reason}"),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    let asked = reader.beginning_offsets(&[at(&gone, 0)], PATIENCE).await;
+    assert!(matches!(asked, Err(BackendError::UnknownPartition(_) | BackendError::Retriable(_))), "{asked:?}");
+    reader.remove(&[at(&gone, 0)]).unwrap();
+}
+
 // ---- transactions ----
 
 async fn isolates_open_and_aborted_transactions(backend: Subject) {
@@ -667,10 +700,20 @@ async fn creates_describes_and_deletes_topics(backend: Subject) {
     admin.create_topic(&defaults).await.unwrap();
     let described = admin.describe_topic(&defaults.name).await.unwrap().expect("it was just made");
     assert_eq!((described.partitions, described.setting("cleanup.policy")), (1, Some("delete")));
-    let bad = NewTopic { name: "no/such name".into(), ..defaults };
+    let bad = NewTopic { name: "no/such name".into(), ..defaults.clone() };
     assert!(matches!(admin.create_topic(&bad).await, Err(BackendError::Refused(_))));
+    let wanted = [topic.clone(), unique("nowhere"), defaults.name.clone(), topic.clone()];
+    let found = admin.find_topics(&wanted).await.unwrap();
+    assert_eq!(
+        found.iter().map(|(name, found)| (name, found.partitions)).collect::<BTreeMap<_, _>>(),
+        BTreeMap::from([(&topic, 3), (&defaults.name, 1)])
+    );
+    assert!(admin.find_topics(&[]).await.unwrap().is_empty());
     admin.delete_topic(&topic).await.unwrap();
     admin.delete_topic(&topic).await.unwrap();
+    until_gone(&backend, &topic).await;
+    admin.create_topic(&NewTopic { name: topic.clone(), partitions: 1, ..defaults }).await.unwrap();
+    assert_ne!(admin.find_topics(&wanted).await.unwrap()[&topic].id, found[&topic].id, "it is another topic");
     let missing = unique("missing");
     assert_eq!(admin.describe_topic(&missing).await.unwrap(), None);
     assert!(!admin.list_topics().await.unwrap().contains_key(&missing), "describing makes no topic");

@@ -5,7 +5,8 @@
 //! another executable.
 
 mod broker;
-mod oracle;
+pub mod oracle;
 mod pruning;
 mod refusals;
+mod signals;
 mod transfer;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use connect_node::backend::ProducerRecord;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
 use crate::support::faulty::{self, SINK, SOURCE};
@@ -364,11 +364,16 @@ async fn a_failed_task_is_failed_until_somebody_restarts_it(setup: Setup) {
     node.wait_for_state(&name, Some(1), "RUNNING").await;
     node.wait_for_state(&name, Some(0), "RUNNING").await;
     assert_eq!(faulty::calls(&name, "start"), starts + 3, "only the failed task was started again");
+    let moves = async || {
+        let values = setup.values(&topic).await;
+        values.iter().flatten().any(|value| serde_json::from_slice::<Value>(value).unwrap()["task"] == 1)
+    };
+    node.until("the restarted task moves records", moves).await;
     node.stop().await;
     // Both tasks write to one partition; each keeps its order, and what the failed one had sent is not sent again.
     let mut next = [0; 2];
     for value in setup.values(&topic).await {
-        let value: serde_json::Value = serde_json::from_slice(&value.unwrap()).unwrap();
+        let value: Value = serde_json::from_slice(&value.unwrap()).unwrap();
         let task = value["task"].as_u64().unwrap() as usize;
         assert_eq!(value["seq"], next[task], "task {task}");
         next[task] += 1;
@@ -505,7 +510,8 @@ async fn late_and_lost_acknowledgements_make_no_gap() {
 
 #[tokio::test]
 async fn without_kafka_requests_end_in_time_and_so_does_the_worker() {
-    let setup = Setup::memory();
+    // Longer than this test waits for the end: a time for tasks that could commit is no use to tasks that cannot.
+    let setup = Setup::memory().with("task.shutdown.graceful.timeout.ms", 60_000);
     let name = unique("cut-off");
     let node = setup.start().await;
     let config = [("connector.class", SOURCE), ("topic", &*name), ("source.rate", "500")];
@@ -525,11 +531,12 @@ async fn without_kafka_requests_end_in_time_and_so_does_the_worker() {
         assert!(matches!(reply.status, 500 | 503) && !message.is_empty(), "{} {}", reply.status, reply.body.json());
     }
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
-    let (time, end) = node.try_stop().await;
-    assert!(time < Duration::from_secs(15), "{time:?}");
+    let (_, end) = node.try_stop().await;
     // Nobody could be told, so the exit code tells.
     let reason = end.unwrap_err();
-    assert!(reason.contains("could not leave in time"), "{reason}");
+    for words in ["could not leave in time", "does not answer", "does no harm"] {
+        assert!(reason.contains(words), "{reason}");
+    }
 }
 
 #[tokio::test]

@@ -320,6 +320,34 @@ async fn ends_may_park_their_thread() {
     ends_may_go_wrong("block", true).await;
 }
 
+/// A task that failed cleans up, and that may go wrong as well: the status shows what it failed of.
+#[tokio::test]
+async fn an_end_that_goes_wrong_hides_no_failure() {
+    let node = Setup::memory().with("task.callback.timeout.ms", CALLBACK_TIMEOUT_MS).start().await;
+    let healthy = Healthy::start(&node).await;
+    let mut cases = Vec::new();
+    for also in ["stop=block", "stop=panic", "close=block", "close=panic"] {
+        for (class, phase) in [(Class::Source, "poll"), (Class::Sink, "put")] {
+            if class == Class::Source && also.starts_with("close") {
+                continue;
+            }
+            for blocking in [false, true] {
+                let name = unique(&format!("{phase}-{also}-{blocking}"));
+                let mut config = faulty_config(class, blocking, &healthy.topic, &name, phase, "error");
+                config.insert("fault.also".into(), also.into());
+                let config: Vec<_> = config.iter().map(|(name, value)| (&**name, &**value)).collect();
+                node.create(&name, &config).await;
+                cases.push((name, phase));
+            }
+        }
+    }
+    for (name, phase) in &cases {
+        assert_kept(&node, &healthy, name, phase, "error", TaskFails(phase)).await;
+    }
+    node.stop().await;
+    healthy.assert_complete();
+}
+
 #[tokio::test]
 async fn validations_may_panic_and_hang() {
     let node = Setup::memory().start().await;
@@ -344,4 +372,33 @@ async fn validations_may_panic_and_hang() {
     }
     let time = node.stop().await;
     assert!(time < Duration::from_secs(8), "the end took {time:?}");
+}
+
+/// A state says what has happened: RUNNING that `start` has returned.
+#[tokio::test]
+async fn a_task_whose_start_does_not_succeed_never_was_running() {
+    let setup = Setup::memory().with("task.callback.timeout.ms", CALLBACK_TIMEOUT_MS);
+    let node = setup.start().await;
+    for class in [SOURCE, SINK] {
+        let name = unique("never-started");
+        let hang = [("fault.phase", "start"), ("fault.kind", "block")];
+        node.create(&name, &[&[("connector.class", class), ("topics", "t")], &hang[..]].concat()).await;
+        node.wait_for_state(&name, Some(0), "FAILED").await;
+        // The answer does not wait for the start, which may take long.
+        assert_eq!(node.restart_task(&name, 0).await.status, 204);
+        node.until("it is started again", async || faulty::calls(&name, "start") == 2).await;
+        node.wait_for_state(&name, Some(0), "FAILED").await;
+        let key = format!("status-task-{name}-0");
+        let states: Vec<String> = setup
+            .records(setup.get("status.storage.topic"))
+            .await
+            .into_iter()
+            .filter(|(found, _)| found.as_deref() == Some(key.as_bytes()))
+            .filter_map(|(_, value)| {
+                serde_json::from_slice::<serde_json::Value>(&value?).unwrap()["state"].as_str().map(str::to_owned)
+            })
+            .collect();
+        assert!(!states.contains(&"RUNNING".to_owned()), "{states:?}");
+        assert!(states.contains(&"FAILED".to_owned()), "{states:?}");
+    }
 }

@@ -6,12 +6,14 @@
 
 mod converter;
 pub mod notation;
+mod validation;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use connect_node::backend::partitioner::{murmur2, partition_for_key};
+use connect_node::config::connector_file::{ConnectorFile, InitialState};
 use connect_node::config::properties;
 use serde_json::Value as Json;
 
@@ -24,7 +26,10 @@ fn runner(file: &str) -> Option<Runner> {
         "converters/Values.parseString.jsonl" => Some(converter::check_parse_string),
         _ if file.starts_with("converters/") => Some(converter::check),
         "partitioner.jsonl" => Some(check_partition),
+        "validate/ConfigDef.parseType.json" => Some(validation::check_types),
+        _ if file.starts_with("validate/") => Some(validation::check),
         "propertiesfile.jsonl" => Some(check_properties),
+        "standalone-connector-files.jsonl" => Some(check_connector_file),
         _ => None,
     }
 }
@@ -54,6 +59,24 @@ fn check_properties(vector: &Json) -> Result<(), String> {
     let good = match &result {
         Ok(props) => serde_json::to_value(props).is_ok_and(|props| props == vector["expect"]["properties"]),
         Err(_) => vector["expect"]["error"].is_string(),
+    };
+    if good { Ok(()) } else { Err(format!("gave {result:?}")) }
+}
+
+/// A connector on the command line of a standalone worker.
+fn check_connector_file(vector: &Json) -> Result<(), String> {
+    let result = ConnectorFile::parse(vector["text"].as_str().unwrap_or_default().as_bytes());
+    let expect = &vector["expect"];
+    let good = match &result {
+        Ok(ConnectorFile { name, config, initial_state }) => {
+            let initial_state = initial_state.map(|state| match state {
+                InitialState::Running => "RUNNING",
+                InitialState::Paused => "PAUSED",
+                InitialState::Stopped => "STOPPED",
+            });
+            *expect == serde_json::json!({"name": name, "config": config, "initial_state": initial_state})
+        }
+        Err(_) => expect["error"].is_string(),
     };
     if good { Ok(()) } else { Err(format!("gave {result:?}")) }
 }
@@ -88,8 +111,12 @@ fn run_file(directory: &Path, file: &str, not_yet: &BTreeSet<String>, report: &m
     };
     let text = fs::read_to_string(directory.join(file)).unwrap();
     let mut all_passed = true;
-    for line in text.lines().filter(|line| !line.trim().is_empty()) {
-        let vector: Json = serde_json::from_str(line).unwrap_or_else(|error| panic!("{file}: {error}: {line}"));
+    let read = |text: &str| serde_json::from_str(text).unwrap_or_else(|error| panic!("{file}: {error}: {text}"));
+    let vectors: Vec<Json> = match file.ends_with(".json") {
+        true => serde_json::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}")),
+        false => text.lines().filter(|line| !line.trim().is_empty()).map(read).collect(),
+    };
+    for vector in vectors {
         let id = vector["id"].as_str().unwrap_or("without id");
         report.count += 1;
         // A panic of one vector must not hide the answers of the others.

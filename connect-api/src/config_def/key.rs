@@ -59,6 +59,15 @@ pub struct ConfigKey {
     pub recommender: Option<Arc<dyn Recommender>>,
 }
 
+/// Checks and recommendations are code and not shown.
+impl std::fmt::Debug for ConfigKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("ConfigKey");
+        shown.field("name", &self.name).field("setting_type", &self.setting_type);
+        shown.field("importance", &self.importance).field("group", &self.group).finish_non_exhaustive()
+    }
+}
+
 impl ConfigKey {
     /// A required setting without a group.
     pub fn new(name: &str, setting_type: Type, importance: Importance, documentation: &str) -> Self {

@@ -7,7 +7,8 @@ use crate::value::Value;
 impl Schema {
     /// An error of kind Data when the value does not fit: null where it is required, another type, an element or field
     /// that does not fit, or a struct of another schema. Integers do not fit wider types. Logical schemas take
-    /// logical values only, where each of Date, Time and Timestamp may stand for the others (one class in Java).
+    /// logical values only, where each of Date, Time and Timestamp may stand for the others (one class in Java). Where an
+    /// array or map says nothing of what is in it, everything fits (Java's check breaks there).
     pub fn validate(&self, value: &Value) -> Result<()> {
         if value.is_null() {
             return if self.optional {
@@ -35,12 +36,16 @@ impl Schema {
             | (SchemaType::String, Value::String(_))
             | (SchemaType::Bytes, Value::Bytes(_)) => Ok(()),
             (SchemaType::Array(schema), Value::Array(elements)) => {
+                let Some(schema) = schema else { return Ok(()) };
                 elements.iter().enumerate().try_for_each(|(i, element)| {
                     schema.validate(element).map_err(|error| within(&format!("element {i}"), &error))
                 })
             }
             (SchemaType::Map(keys, values), Value::Map(entries)) => entries.iter().try_for_each(|(key, value)| {
-                keys.validate(key).map_err(|error| within(&format!("key {key}"), &error))?;
+                if let Some(keys) = keys {
+                    keys.validate(key).map_err(|error| within(&format!("key {key}"), &error))?;
+                }
+                let Some(values) = values else { return Ok(()) };
                 values.validate(value).map_err(|error| within(&format!("value of key {key}"), &error))
             }),
             (SchemaType::Struct(_), Value::Struct(value)) => {

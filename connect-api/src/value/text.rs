@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::{Decimal, Value};
+use crate::java_text::calendar::gregorian_date;
 use crate::java_text::{java_double, java_float};
 use crate::structs::Struct;
 
@@ -103,7 +104,7 @@ impl Decimal {
 }
 
 fn write_date(f: &mut fmt::Formatter<'_>, days: i64) -> fmt::Result {
-    let (year, month, day) = civil_from_days(days);
+    let (year, month, day) = gregorian_date(days);
     write!(f, "{year:04}-{month:02}-{day:02}")
 }
 
@@ -116,17 +117,4 @@ fn write_time(f: &mut fmt::Formatter<'_>, ms: i64) -> fmt::Result {
         seconds.rem_euclid(3600) / 60,
         seconds.rem_euclid(60)
     )
-}
-
-/// Year, month and day of the proleptic Gregorian calendar. Counts from 0000-03-01, so that the leap day is the last of
-/// its year, in eras of 400 years (146,097 days).
-fn civil_from_days(days_since_1970: i64) -> (i64, i64, i64) {
-    let days = days_since_1970 + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
 }

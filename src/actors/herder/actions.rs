@@ -8,7 +8,7 @@ use super::*;
 use crate::actors::probe;
 use crate::actors::status::{Purpose, WriteStatus};
 use crate::backend::BackendError;
-use crate::cluster::{Action, Incarnation, MemberState, Nonce, RegisterFields, Token, WorkerId};
+use crate::cluster::{Action, ExitReason, Incarnation, MemberState, Nonce, RegisterFields, Token, WorkerId};
 use crate::storage::config_records::{ConfigRecord, MemberRecord};
 use crate::storage::plan;
 use crate::storage::status_records::UnitState;
@@ -42,15 +42,27 @@ impl Herder {
             Action::WriteClaim { token, unit, fields, .. } => self.write_register(token, &unit, fields),
             Action::WriteRelease { token, unit, fields, .. } => self.write_register(token, &unit, fields),
             Action::WriteTombstone { token, unit, .. } => {
-                self.write_status(units::parse(&unit), None, Purpose::Register(token));
+                let unit = units::parse(&unit);
+                self.forget_topics_of_deleted(unit.connector(), context);
+                self.write_status(unit, None, Purpose::Register(token));
             }
             Action::StartUnit { unit, claim } => self.start_unit(&unit, claim),
             Action::StopUnit { unit, claim, hard } => self.stop_unit(units::parse(&unit), claim, hard, context),
             Action::SuspendUnit { unit, claim } => self.suspend_unit(&units::parse(&unit), claim, true),
             Action::ResumeUnit { unit, claim } => self.suspend_unit(&units::parse(&unit), claim, false),
             Action::Left => self.stop_process(Stop::Asked, context),
-            Action::Exit { reason } => self.stop_process(Stop::Failed(reason.to_string()), context),
+            Action::Exit { reason } => self.exit(&reason, context),
         }
+    }
+
+    fn exit(&mut self, reason: &ExitReason, context: &mut Context<Self>) {
+        let mut text = reason.to_string();
+        if let ExitReason::Deadline(_) = reason {
+            let servers = &self.deps.config.bootstrap_servers;
+            let cut_off = if self.cut_off() { format!(". Kafka at {servers} does not answer") } else { String::new() };
+            text = format!("{text}{cut_off}. {LEFT_BEHIND}");
+        }
+        self.stop_process(Stop::Failed(text), context);
     }
 
     fn member_record(&self, state: MemberState, nonce: Nonce, incarnation: Option<Incarnation>) -> MemberRecord {
@@ -93,12 +105,13 @@ impl Herder {
                     tracing::warn!(%error, "the ends of the internal topics could not be asked for; asked again until they can");
                 }
                 herder.step(Event::EndsFailed { ask }, context);
+                herder.shut_down(context);
             }
         }));
     }
 
     fn ask_java_group(&mut self, context: &mut Context<Self>) {
-        let (admin, group) = (self.deps.backend.admin(), self.deps.config.group_id.clone());
+        let (admin, group) = (self.deps.internal.admin(), self.deps.config.group_id.clone());
         let request = async move { admin.describe_group(&group).await };
         context.spawn(request.into_actor(self).map(|group, herder, context| match group {
             Ok(group) => {
@@ -137,16 +150,13 @@ impl Herder {
         context: &mut Context<Self>,
     ) {
         let Some(logs) = self.logs.clone() else { return };
+        let (own, life) = (self.parts.identity.worker_id.clone(), self.plane.incarnation());
         let write = async move {
-            let check = move |state: &ClusterState| match state.member(&worker.0) {
-                Some(member) if member.incarnation() == incarnation => Ok(vec![plan::member_gone(&worker.0)]),
-                _ => Err("the member has changed meanwhile"),
-            };
-            logs.config.put(check).await
+            logs.config.evict((&own, life), (&worker.0, incarnation), "it does not answer at its REST address").await
         };
         context.spawn(write.into_actor(self).map(move |result, herder, context| {
             let event = match result {
-                Ok(_) => Event::Appended { token },
+                Ok(()) => Event::Appended { token },
                 Err(error) => Event::AppendFailed { token, retriable: true, error: error.to_string() },
             };
             herder.step(event, context);

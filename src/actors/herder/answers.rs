@@ -41,7 +41,6 @@ impl Herder {
         match request {
             HerderRequest::ServerInfo(reply) => answer(reply, self.server_info()),
             HerderRequest::Health(reply) => answer(reply, self.health()),
-            HerderRequest::Shutdown => self.shut_down(context),
             HerderRequest::Identity(reply) => answer(reply, self.identity()),
             HerderRequest::Connectors(reply) => {
                 answer(reply, ready.map(|()| self.state.connectors().map(|(name, _)| name.to_owned()).collect()));
@@ -54,6 +53,11 @@ impl Herder {
             HerderRequest::TaskStatus(name, task, reply) => {
                 answer(reply, ready.and_then(|()| self.task_status(&name, task)));
             }
+            HerderRequest::ActiveTopics(name, reply) => answer(reply, ready.and_then(|()| self.active_topics(&name))),
+            HerderRequest::ResetActiveTopics(name, reply) => self.reset_active_topics(&name, reply, context),
+            inquiry @ (HerderRequest::Validate { .. }
+            | HerderRequest::PluginDefinition(..)
+            | HerderRequest::Offsets(..)) => self.inquire(inquiry, context),
             write => self.write(write, context),
         }
     }

@@ -8,6 +8,8 @@ use tokio::sync::mpsc;
 
 use super::stores::{OpenError, Stores, open_stores};
 use super::*;
+use crate::actors::shutdown::Shutdown;
+use crate::actors::supervision::STATUS_ACTOR_RESTARTS;
 
 /// Who this worker is.
 #[derive(Debug, Clone)]
@@ -50,6 +52,8 @@ pub struct HerderParts {
     pub identity: Identity,
     /// Requests of REST. They wait while a herder is built again.
     pub requests: Arc<tokio::sync::Mutex<mpsc::Receiver<HerderRequest>>>,
+    /// Whether the process is to end. Looked at by every herder, so none can lose it.
+    pub shutdown: Shutdown,
     /// How the worker ended.
     pub stopped: Stopped,
 }
@@ -58,7 +62,7 @@ impl Herder {
     /// Opens the logs, again and again until the brokers answer. What will not get better by waiting ends the process.
     pub(super) fn open_logs(&mut self, context: &mut Context<Self>) {
         let deps = self.deps.clone();
-        let open = async move { open_stores(&deps.backend, &deps.config).await };
+        let open = async move { open_stores(&deps).await };
         context.spawn(open.into_actor(self).map(|opened, herder, context| match opened {
             Ok(stores) => herder.opened(stores, context),
             Err(OpenError::Unusable(reason)) => herder.stop_process(Stop::Failed(reason), context),
@@ -74,7 +78,7 @@ impl Herder {
     }
 
     fn opened(&mut self, stores: Stores, context: &mut Context<Self>) {
-        let Stores { config, status, offsets, cluster_id } = stores;
+        let Stores { config, status, offsets, offset_topic, cluster_id } = stores;
         self.cluster_id = Some(cluster_id);
         self.starting = "the worker is starting: it has read the internal topics and joins the cluster".into();
         let writer = self.start_status_actor(status.clone(), context);
@@ -83,10 +87,16 @@ impl Herder {
         let (statuses, status_positions, updates) = status.subscribe();
         context.add_stream(stream_of(updates));
         let lost = {
-            let (config, status, offsets) = (config.clone(), status.clone(), offsets.clone());
+            let (config, status) = (config.clone(), status.clone());
+            let offsets_lost = async move {
+                match &offset_topic {
+                    Some(topic) => topic.log().lost().await,
+                    None => std::future::pending().await,
+                }
+            };
             async move {
                 tokio::select! {
-                    error = offsets.log().lost() => error,
+                    error = offsets_lost => error,
                     error = config.log().lost() => error,
                     error = status.log().lost() => error,
                 }
@@ -131,14 +141,21 @@ impl Handler<StatusActorCrashed> for Herder {
     type Result = ();
     /// Writes that waited are lost with it: the control plane says its own again, and the states are written anew.
     fn handle(&mut self, StatusActorCrashed(message): StatusActorCrashed, context: &mut Context<Self>) {
-        tracing::error!(message, "status actor crashed and is built again");
-        let Some(logs) = &self.logs else { return };
-        let status = logs.status.clone();
-        let writer = self.start_status_actor(status, context);
-        if let Some(logs) = &mut self.logs {
-            logs.writer = writer;
+        let wait = self.status_restarts.next_backoff();
+        if self.status_restarts.count > STATUS_ACTOR_RESTARTS {
+            let reason =
+                format!("the status actor crashed {} times in a row, last with: {message}", self.status_restarts.count);
+            return self.stop_process(Stop::Failed(reason), context);
         }
-        self.repeat_status_writes(context);
+        tracing::error!(message, ?wait, "status actor crashed and is built again");
+        context.run_later(wait, |herder, context| {
+            let Some(status) = herder.logs.as_ref().map(|logs| logs.status.clone()) else { return };
+            let writer = herder.start_status_actor(status, context);
+            if let Some(logs) = &mut herder.logs {
+                logs.writer = writer;
+            }
+            herder.repeat_status_writes(context);
+        });
     }
 }
 

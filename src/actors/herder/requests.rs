@@ -9,7 +9,7 @@ use connect_api::Props;
 use super::answers::{connector_info, no_connector};
 use super::units::answer;
 use super::*;
-use crate::actors::handle::{ConnectorInfo, HerderResult, Reply, TargetState};
+use crate::actors::handle::{ConnectorInfo, ConnectorStatus, HerderResult, Reply, TargetState};
 use crate::actors::messages::RunId;
 use crate::actors::validation;
 use crate::backend::BackendError;
@@ -18,6 +18,9 @@ use crate::storage::config_records::{ConfigRecord, RestartRequest};
 use crate::storage::plan;
 use crate::storage::records::RawConfig;
 use crate::storage::topic_log::{CompareError, LogError};
+
+/// How long the answer to a restart waits for the units to say that it has begun.
+const RESTART_BEGINS_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Herder {
     pub(super) fn write(&mut self, request: HerderRequest, context: &mut Context<Self>) {
@@ -48,8 +51,13 @@ impl Herder {
                     Err(error) => return answer(reply, Err(error)),
                 };
                 let crate::actors::handle::RestartRequest { include_tasks, only_failed } = request;
-                let record = plan::restart(&name, RestartRequest { include_tasks, only_failed, task: None });
-                self.append_plainly(record, context, move |result, _, _| answer(reply, result.map(|_| planned)));
+                let request = RestartRequest { include_tasks, only_failed, task: None };
+                let units = self.status_offsets(self.restart_plan(&name, request));
+                let record = plan::restart(&name, request);
+                self.append_plainly(record, context, move |result, herder, context| match result {
+                    Ok(_) => herder.answer_when_begun(units, planned, reply, context),
+                    Err(error) => answer(reply, Err(error)),
+                });
             }
             // Everything that only reads was answered before.
             _ => {}
@@ -203,6 +211,34 @@ impl Herder {
         });
     }
 
+    /// Where the statuses of these units stand.
+    fn status_offsets(&self, units: Vec<UnitId>) -> Vec<(UnitId, i64)> {
+        let offset = |unit: &UnitId| self.statuses.unit(unit).map_or(-1, |status| status.offset);
+        units.into_iter().map(|unit| (offset(&unit), unit)).map(|(offset, unit)| (unit, offset)).collect()
+    }
+
+    /// Answers once each of these units has said something new: who asks for the status after this answer must not take the state
+    /// before the restart for that after it. A holder that says nothing is not waited for long; the request stands in the log.
+    fn answer_when_begun(
+        &self,
+        units: Vec<(UnitId, i64)>,
+        planned: ConnectorStatus,
+        reply: Reply<ConnectorStatus>,
+        context: &mut Context<Self>,
+    ) {
+        let Some(logs) = &self.logs else { return answer(reply, Ok(planned)) };
+        let mut statuses = logs.status.snapshots();
+        let begun = async move {
+            let all = |state: &StatusState| {
+                units.iter().all(|(unit, before)| state.unit(unit).is_none_or(|status| status.offset > *before))
+            };
+            // Late, or the store is gone: the restart is asked for all the same.
+            drop(tokio::time::timeout(RESTART_BEGINS_TIMEOUT, statuses.wait_for(all)).await);
+            answer(reply, Ok(planned));
+        };
+        context.spawn(begun.into_actor(self));
+    }
+
     /// A connector said how its work is to be split. Written only when it differs from what is in force, and only by the holder of the connector
     /// while it is not stopped. Tried again as long as that very run goes on and has said nothing newer.
     pub(super) fn put_task_configs(&mut self, said: TaskConfigs, context: &mut Context<Self>) {
@@ -316,7 +352,7 @@ fn herder_error(error: CompareError<HerderError>) -> HerderError {
     }
 }
 
-fn log_error(error: &LogError) -> HerderError {
+pub(super) fn log_error(error: &LogError) -> HerderError {
     match error {
         LogError::Timeout { .. } => HerderError::Unavailable(format!("Kafka did not answer in time: {error}")),
         _ => HerderError::Internal(format!("the config topic could not be written: {error}")),

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::actors::clients;
-use crate::backend::{Backend, BackendError, Isolation};
-use crate::config::WorkerConfig;
+use crate::actors::deps::Deps;
+use crate::backend::{BackendError, Isolation};
 use crate::config::client_settings::ClientKind;
 use crate::storage::config_store::{ConfigStore, ConfigStoreSettings};
-use crate::storage::offset_store::TopicOffsetStore;
+use crate::storage::offset_store::{OffsetStore, TopicOffsetStore};
 use crate::storage::status_store::StatusStore;
 use crate::storage::topic_log::{LogError, LogSettings};
 use crate::storage::topics::{InternalTopic, TopicError, TopicPurpose, create_or_check};
@@ -25,8 +25,10 @@ pub struct Stores {
     pub config: Arc<ConfigStore>,
     /// The status topic.
     pub status: Arc<StatusStore>,
-    /// The offset topic.
-    pub offsets: Arc<TopicOffsetStore>,
+    /// Source offsets.
+    pub offsets: Arc<dyn OffsetStore>,
+    /// The offset topic, where they are in one.
+    pub offset_topic: Option<Arc<TopicOffsetStore>>,
     /// Of the Kafka cluster.
     pub cluster_id: String,
 }
@@ -73,16 +75,20 @@ impl From<LogError> for OpenError {
     }
 }
 
-/// Creates or checks the three topics, and reads them.
-pub async fn open_stores(backend: &Arc<dyn Backend>, config: &WorkerConfig) -> Result<Stores, OpenError> {
-    let began = Instant::now();
+/// Creates or checks the internal topics, and reads them. The cluster that is named and waited for is the one with the records.
+pub async fn open_stores(deps: &Deps) -> Result<Stores, OpenError> {
+    let (began, config, backend) = (Instant::now(), &deps.config, &deps.internal);
+    let cluster_id = deps.backend.admin().cluster_id().await;
+    let cluster_id = cluster_id.map_err(|error| OpenError::of(&error, error.to_string()))?;
     let admin = backend.admin();
-    let cluster_id = admin.cluster_id().await.map_err(|error| OpenError::of(&error, error.to_string()))?;
     for (purpose, topic) in [
         (TopicPurpose::Config, &config.config_storage),
         (TopicPurpose::Offset, &config.offset_storage),
         (TopicPurpose::Status, &config.status_storage),
     ] {
+        if purpose == TopicPurpose::Offset && deps.offset_file.is_some() {
+            continue;
+        }
         let topic = InternalTopic {
             purpose,
             name: topic.name.clone(),
@@ -107,12 +113,20 @@ pub async fn open_stores(backend: &Arc<dyn Backend>, config: &WorkerConfig) -> R
         transactional_writer: producer.clone(),
         transactional_id: format!("connect-cluster-{}", config.group_id),
     };
-    let committed = || settings(Isolation::ReadCommitted);
-    let (config, status, offsets) = tokio::try_join!(
+    let offset_settings = settings(Isolation::ReadCommitted);
+    let offsets = async {
+        if let Some(file) = &deps.offset_file {
+            return Ok::<(Arc<dyn OffsetStore>, _), LogError>((file.clone(), None));
+        }
+        let topic = TopicOffsetStore::open(backend.clone(), &config.offset_storage.name, offset_settings).await?;
+        let topic = Arc::new(topic);
+        Ok((topic.clone(), Some(topic)))
+    };
+    let (config, status, (offsets, offset_topic)) = tokio::try_join!(
         ConfigStore::open(backend.clone(), &config.config_storage.name, config_settings),
         StatusStore::open(backend.clone(), &config.status_storage.name, settings(Isolation::ReadUncommitted)),
-        TopicOffsetStore::open(backend.clone(), &config.offset_storage.name, committed()),
+        offsets,
     )?;
     tracing::debug!(?checked, opened = ?began.elapsed(), "the internal topics are read");
-    Ok(Stores { config: Arc::new(config), status: Arc::new(status), offsets: Arc::new(offsets), cluster_id })
+    Ok(Stores { config: Arc::new(config), status: Arc::new(status), offsets, offset_topic, cluster_id })
 }

@@ -39,7 +39,7 @@ pub(super) struct Running {
     /// Who waits for the outcome of a restart.
     waiting: Vec<Reply<()>>,
     /// How this start came out: that it ran, or why not.
-    outcome: Option<HerderResult<()>>,
+    pub(super) outcome: Option<HerderResult<()>>,
     suspended: bool,
     /// How often a connector has said its task configurations: only the last ones are written.
     pub(super) task_configs: u64,
@@ -111,7 +111,7 @@ pub(super) fn props(config: &RawConfig) -> connect_api::Props {
 
 impl Herder {
     pub(super) fn start_unit(&mut self, unit: &Unit, claim: u64) {
-        self.start(RunId { unit: parse(&unit.name), claim, start: 0 }, Lease::default());
+        self.start(RunId { unit: parse(&unit.name), herder: self.number, claim, start: 0 }, Lease::default());
     }
 
     fn start(&mut self, run: RunId, lease: Lease) {
@@ -143,7 +143,7 @@ impl Herder {
             (running.waiting, running.suspended) = (old.waiting, suspended);
         }
         let Some(offsets) = self.logs.as_ref().map(|logs| logs.offsets.clone()) else { return };
-        match self.spec(&unit) {
+        match self.spec(&run) {
             Ok(spec) => {
                 self.worker.do_send(StartUnit { run: run.clone(), spec, target, lease, offsets });
                 if suspended {
@@ -154,7 +154,8 @@ impl Herder {
         }
     }
 
-    fn spec(&self, unit: &UnitId) -> Result<UnitSpec, Failure> {
+    fn spec(&self, run: &RunId) -> Result<UnitSpec, Failure> {
+        let unit = &run.unit;
         let missing = |what: &str| Failure::text(Phase::Configure, format!("{what} is not in the config topic"));
         let connector = self.state.connector(unit.connector()).ok_or_else(|| missing("the connector"))?;
         let connector_props = props(&connector.config);
@@ -164,6 +165,13 @@ impl Herder {
         }
         match unit {
             UnitId::Connector(name) => {
+                for setting in validation::without_effect(&connector_props) {
+                    tracing::warn!(
+                        connector = name,
+                        setting,
+                        "this version of connect-node does not log what this asks for"
+                    );
+                }
                 let tasks_max = crate::actors::clients::tasks_max(&connector_props)
                     .map_err(|error| Failure::new(Phase::Configure, &error))?;
                 Ok(UnitSpec::Connector { name: name.clone(), props: connector_props, tasks_max })
@@ -176,6 +184,7 @@ impl Herder {
                     props: props(config),
                     connector_props,
                     task_count: tasks.len() as u32,
+                    topics: self.topic_tracker(run),
                 })
             }
         }
@@ -226,15 +235,17 @@ impl Herder {
         running.suspended = suspend;
         let steer = if suspend { Steer::Suspend } else { Steer::Unsuspend };
         self.worker.do_send(SteerUnit { run: running.run.clone(), steer });
-        self.deps
-            .metrics
-            .worker()
-            .suspended
-            .store(self.running.values().any(|running| running.suspended), std::sync::atomic::Ordering::Relaxed);
+        self.show_suspended();
         if !suspend {
             // What happened without a lease could not be written then.
             self.publish(unit);
         }
+    }
+
+    /// Also when the last of those that were suspended has ended.
+    pub(super) fn show_suspended(&self) {
+        let suspended = self.running.values().any(|running| running.suspended);
+        self.deps.metrics.worker().suspended.store(suspended, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// The state of the config topic changed: units that run are steered or started again.
@@ -298,6 +309,9 @@ impl Herder {
     fn reported(&mut self, run: RunId, event: UnitEvent, context: &mut Context<Self>) {
         let unit = run.unit.clone();
         match event {
+            // A connector's restart is answered when it runs, a task's when it has begun to start, as Java's worker does: `start` may take
+            // its time, and its end shows in the status.
+            UnitEvent::Starting => self.answer_waiting(&unit, &Ok(())),
             UnitEvent::Running => self.settled(&unit, UnitState::Running),
             UnitEvent::Paused => self.settled(&unit, UnitState::Paused),
             UnitEvent::Stopped => self.settled(&unit, UnitState::Stopped),
@@ -340,10 +354,14 @@ impl Herder {
     }
 
     /// Writes the state of a unit, provided that its claim is the one that counts.
-    fn publish(&mut self, unit: &UnitId) {
+    pub(super) fn publish(&mut self, unit: &UnitId) {
         let Some(running) = self.running.get(unit).filter(|running| !running.hard && !running.suspended) else {
             return;
         };
+        if self.seals.contains(&(unit.clone(), running.run.claim)) {
+            // It has ended, and the control plane hears of that as soon as nothing is under way.
+            return;
+        }
         let Some(fields) = self.plane.register_fields(&name(unit)) else { return };
         if running.state.0 == UnitState::Unassigned {
             return;
@@ -376,7 +394,7 @@ impl Herder {
     /// Nothing of a unit can write any more.
     fn ended(&mut self, unit: UnitId, context: &mut Context<Self>) {
         let Some(running) = self.running.get_mut(&unit) else { return };
-        let RunId { claim, start, .. } = running.run;
+        let RunId { herder, claim, start, .. } = running.run;
         if running.restart && !running.ending {
             let lease = running.lease.clone();
             let starts = match unit {
@@ -384,7 +402,7 @@ impl Herder {
                 UnitId::Task(..) => &self.deps.metrics.worker().task_restarts,
             };
             starts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            return self.start(RunId { unit, claim, start: start + 1 }, lease);
+            return self.start(RunId { unit, herder, claim, start: start + 1 }, lease);
         }
         for reply in running.waiting.drain(..) {
             answer(reply, Err(HerderError::Unavailable(format!("{unit} was stopped before it ran again"))));
@@ -393,10 +411,10 @@ impl Herder {
     }
 
     /// Asks that no status write of a unit be under way any more; then the control plane hears that it has stopped.
-    fn seal(&mut self, unit: UnitId, claim: u64, context: &mut Context<Self>) {
+    pub(super) fn seal(&mut self, unit: UnitId, claim: u64, context: &mut Context<Self>) {
         match &self.logs {
             Some(logs) => {
-                self.seals.push((unit.clone(), claim));
+                self.seals.insert((unit.clone(), claim));
                 logs.writer.do_send(SealUnit { unit, claim });
             }
             None => self.sealed(unit, claim, context),
@@ -404,9 +422,10 @@ impl Herder {
     }
 
     pub(super) fn sealed(&mut self, unit: UnitId, claim: u64, context: &mut Context<Self>) {
-        self.seals.retain(|sealing| *sealing != (unit.clone(), claim));
+        self.seals.remove(&(unit.clone(), claim));
         if self.running.get(&unit).is_some_and(|running| running.run.claim == claim) {
             self.running.remove(&unit);
+            self.show_suspended();
         }
         self.step(Event::UnitStopped { unit: name(&unit), claim }, context);
     }

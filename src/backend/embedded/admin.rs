@@ -10,7 +10,7 @@ use connect_api::TopicPartition;
 use super::OpenStore;
 use super::plan::Command;
 use crate::backend::rules::with_defaults;
-use crate::backend::{CommittedOffsets, GroupDescription, NewTopic, Result, TopicAdmin, TopicDescription};
+use crate::backend::{CommittedOffsets, FoundTopic, GroupDescription, NewTopic, Result, TopicAdmin, TopicDescription};
 
 /// How long a request waits for the disk, or for the end of a transaction.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -72,6 +72,15 @@ impl TopicAdmin for EmbeddedAdmin {
             partitions: topic.partitions.len() as i32,
             settings: Some(with_defaults(&topic.config)),
         }))
+    }
+
+    async fn find_topics(&self, names: &[String]) -> Result<BTreeMap<String, FoundTopic>> {
+        let view = self.engine.view();
+        let found = names.iter().filter_map(|name| {
+            let topic = view.meta.topics.get(name.as_str())?;
+            Some((name.clone(), FoundTopic { id: topic.id.into(), partitions: topic.partitions.len() as i32 }))
+        });
+        Ok(found.collect())
     }
 
     async fn list_topics(&self) -> Result<BTreeMap<String, i32>> {

@@ -189,10 +189,21 @@ impl Planner {
 
     fn delete_topic(&mut self, name: &str) -> Result<()> {
         if let Some((name, topic)) = self.meta.topics.get_key_value(name) {
-            let effect = Effect::TopicDeleted { name: Arc::clone(name), id: topic.id };
-            self.emit(effect);
+            let (name, id) = (Arc::clone(name), topic.id);
+            self.forget_offsets_of(&name);
+            self.emit(Effect::TopicDeleted { name, id });
         }
         Ok(())
+    }
+
+    /// As Kafka's group coordinator: groups have no offsets in a topic that is gone, and none in another one of its name.
+    fn forget_offsets_of(&mut self, topic: &str) {
+        let of_topic = |(group, offsets): (&String, &BTreeMap<TopicPartition, i64>)| {
+            let partitions: Vec<_> = offsets.keys().filter(|at| &*at.topic == topic).cloned().collect();
+            (!partitions.is_empty()).then(|| Effect::OffsetsDeleted { group: group.clone(), partitions })
+        };
+        let effects: Vec<_> = self.meta.groups.iter().filter_map(of_topic).collect();
+        effects.into_iter().for_each(|effect| self.emit(effect));
     }
 
     /// Appends a row and returns the offset of its first record. Makes the topic where there is none.

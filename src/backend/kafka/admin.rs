@@ -10,13 +10,24 @@ use tokio::time::Instant;
 
 use super::AdminClient;
 use crate::backend::{
-    BackendError, CommittedOffsets, GroupDescription, NewTopic, Result, TopicAdmin, TopicDescription,
+    BackendError, CommittedOffsets, FoundTopic, GroupDescription, NewTopic, Result, TopicAdmin, TopicDescription,
 };
 
 /// How long a request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the first request of all may take, which is made again until the brokers answer: its error says why they do not.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(4);
 /// How often it is asked whether a new topic can be seen, or offsets are stable. The brokers send no word of it.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A broker that is spoken to in another protocol says nothing: it closes the connection. (librdkafka 2.12.1 has words for this, and does not find
+/// them any more.)
+fn explained(trouble: &str) -> String {
+    if trouble.contains("Disconnected") && !trouble.contains("security.protocol") {
+        return format!("{trouble}; does security.protocol fit this listener?");
+    }
+    trouble.to_owned()
+}
 
 /// Requests to a cluster.
 pub(super) struct KafkaAdmin {
@@ -84,12 +95,24 @@ impl CommittedOffsets for KafkaAdmin {
 #[async_trait]
 impl TopicAdmin for KafkaAdmin {
     async fn cluster_id(&self) -> Result<String> {
-        self.client.get()?.describe_cluster(REQUEST_TIMEOUT).await
+        let client = self.client.get()?;
+        match client.describe_cluster(GREETING_TIMEOUT).await {
+            Ok(id) => {
+                client.forget_trouble();
+                Ok(id)
+            }
+            // The request knows that it timed out; why, the connection knows.
+            Err(BackendError::Retriable(text)) => Err(BackendError::Retriable(match client.trouble() {
+                Some(trouble) => format!("{text} ({})", explained(&trouble)),
+                None => text,
+            })),
+            Err(error) => Err(error),
+        }
     }
 
     async fn describe_topic(&self, name: &str) -> Result<Option<TopicDescription>> {
         let client = self.client.get()?;
-        let Some(partitions) = client.describe_topic(name, REQUEST_TIMEOUT).await? else { return Ok(None) };
+        let Some(found) = client.describe_topic(name, REQUEST_TIMEOUT).await? else { return Ok(None) };
         let settings = match client.topic_settings(name, REQUEST_TIMEOUT).await {
             Ok(settings) => Some(settings),
             Err(BackendError::Refused(reason)) => {
@@ -98,7 +121,11 @@ impl TopicAdmin for KafkaAdmin {
             }
             Err(error) => return Err(error),
         };
-        Ok(Some(TopicDescription { name: name.to_owned(), partitions, settings }))
+        Ok(Some(TopicDescription { name: name.to_owned(), partitions: found.partitions, settings }))
+    }
+
+    async fn find_topics(&self, names: &[String]) -> Result<BTreeMap<String, FoundTopic>> {
+        self.client.get()?.describe_topics(names, REQUEST_TIMEOUT).await
     }
 
     async fn list_topics(&self) -> Result<BTreeMap<String, i32>> {
@@ -131,5 +158,16 @@ impl TopicAdmin for KafkaAdmin {
     async fn describe_group(&self, group: &str) -> Result<Option<GroupDescription>> {
         let group = group.to_owned();
         self.client.blocking(move |client| client.describe_group_blocking(&group, REQUEST_TIMEOUT)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_connection_asks_for_the_protocol() {
+        assert!(explained("a:1/bootstrap: Disconnected: connection closed by peer").ends_with("fit this listener?"));
+        assert_eq!(explained("a:1/bootstrap: SSL handshake failed"), "a:1/bootstrap: SSL handshake failed");
     }
 }

@@ -80,9 +80,7 @@ impl KafkaBackend {
 
     /// The settings of all clients, with those of a call in front.
     fn merged(&self, settings: &ClientSettings) -> ClientSettings {
-        let mut merged = self.settings.clone();
-        merged.extend(settings.iter().map(|(name, value)| (name.clone(), value.clone())));
-        merged
+        client_config::over(&self.settings, settings)
     }
 
     /// The producer of these settings; a new one where there is none or it broke.

@@ -188,6 +188,8 @@ fn copy(
                         last = Some(message.offset());
                     }
                 }
+                // Of a partition that was removed since.
+                What::Error(problem) if partition.is_some() && known.is_none() => tracing::debug!("{problem}"),
                 What::Error(problem) => match problem {
                     // Of connections: the client goes on by itself.
                     BackendError::Retriable(reason) => tracing::debug!("{reason}"),

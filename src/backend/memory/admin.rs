@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use connect_api::TopicPartition;
 
 use super::cluster::{Cluster, Group, State};
+use super::faults::{HeldCommit, Request};
 use crate::backend::rules::with_defaults;
 use crate::backend::{
-    BackendError, CommittedOffsets, GroupDescription, NewTopic, Result, TopicAdmin, TopicDescription,
+    BackendError, CommittedOffsets, FoundTopic, GroupDescription, NewTopic, Result, TopicAdmin, TopicDescription,
 };
 
 /// How long a request waits for a broker.
@@ -24,6 +25,32 @@ pub(super) struct MemoryAdmin {
 impl MemoryAdmin {
     async fn request<T>(&self, what: &str, act: impl FnMut(&mut State) -> Option<Result<T>>) -> Result<T> {
         self.cluster.wait_for(REQUEST_TIMEOUT, what, act).await?
+    }
+
+    /// A request that a test may let fail.
+    async fn failing_request<T>(
+        &self,
+        request: Request,
+        what: &str,
+        mut act: impl FnMut(&mut State) -> Option<Result<T>>,
+    ) -> Result<T> {
+        self.request(what, |state| {
+            state.faults.failure_of(request).map_or_else(|| act(state), |error| Some(Err(error)))
+        })
+        .await
+    }
+
+    /// A commit that a test keeps at the broker.
+    async fn held_commit(&self, group: &str, offsets: &[(TopicPartition, i64)]) -> Result<()> {
+        let number = {
+            let mut state = self.cluster.lock();
+            let number = state.next_id();
+            let (group, offsets) = (group.to_owned(), offsets.to_vec());
+            state.faults.held_commits.push(HeldCommit { number, group, offsets });
+            number
+        };
+        let waits = |state: &State| state.faults.held_commits.iter().any(|held| held.number == number);
+        self.request("committing offsets", |state| (!waits(state)).then_some(Ok(()))).await
     }
 }
 
@@ -47,7 +74,7 @@ impl CommittedOffsets for MemoryAdmin {
             let offsets = state.groups.get(group).map(|group| &group.offsets);
             Some(Ok(partitions.iter().map(|partition| offsets?.get(partition).copied()).collect()))
         };
-        self.request("reading committed offsets", look).await
+        self.failing_request(Request::Committed, "reading committed offsets", look).await
     }
 
     async fn all(&self, group: &str) -> Result<Vec<(TopicPartition, i64)>> {
@@ -62,6 +89,9 @@ impl CommittedOffsets for MemoryAdmin {
     }
 
     async fn commit(&self, group: &str, offsets: &[(TopicPartition, i64)]) -> Result<()> {
+        if self.cluster.lock().faults.hold_commits {
+            return self.held_commit(group, offsets).await;
+        }
         let act = |state: &mut State| {
             if offsets.is_empty() {
                 return Some(Ok(()));
@@ -69,7 +99,7 @@ impl CommittedOffsets for MemoryAdmin {
             let known = state.groups.entry(group.to_owned()).or_default();
             Some(check_no_members(group, known).map(|()| known.offsets.extend(offsets.iter().cloned())))
         };
-        self.request("committing offsets", act).await
+        self.failing_request(Request::Commit, "committing offsets", act).await
     }
 
     async fn delete(&self, group: &str, partitions: &[TopicPartition]) -> Result<()> {
@@ -101,12 +131,24 @@ impl TopicAdmin for MemoryAdmin {
         self.request("describing a topic", look).await
     }
 
+    async fn find_topics(&self, names: &[String]) -> Result<BTreeMap<String, FoundTopic>> {
+        let look = |state: &mut State| {
+            let found = names.iter().filter_map(|name| {
+                let topic = state.topics.get(name.as_str())?;
+                let (id, partitions) = (topic.id.into(), topic.partitions.len() as i32);
+                Some((name.clone(), FoundTopic { id, partitions }))
+            });
+            Some(Ok(found.collect()))
+        };
+        self.failing_request(Request::Topics, "finding topics", look).await
+    }
+
     async fn list_topics(&self) -> Result<BTreeMap<String, i32>> {
         let look = |state: &mut State| {
             let topics = state.topics.iter();
             Some(Ok(topics.map(|(name, topic)| (name.to_string(), topic.partitions.len() as i32)).collect()))
         };
-        self.request("listing topics", look).await
+        self.failing_request(Request::Topics, "listing topics", look).await
     }
 
     async fn create_topic(&self, topic: &NewTopic) -> Result<()> {
@@ -132,6 +174,8 @@ impl TopicAdmin for MemoryAdmin {
     async fn delete_topic(&self, name: &str) -> Result<()> {
         let act = |state: &mut State| {
             state.topics.remove(name);
+            // The group coordinator does the same.
+            state.groups.values_mut().for_each(|group| group.offsets.retain(|partition, _| &*partition.topic != name));
             state.wake_all();
             Some(Ok(()))
         };

@@ -9,7 +9,7 @@ use connect_api::TopicPartition;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::faults::FaultState;
+use super::faults::{FaultState, HeldCommit};
 use super::log::{PartitionLog, Stored, TransactionId};
 use crate::backend::inbox::{Inbox, lock};
 use crate::backend::rules::{AUTO_CREATED_PARTITIONS, is_compacted, keyless, now_ms, partition_count, partition_of};
@@ -215,6 +215,13 @@ impl State {
             for (group, partition, offset) in open.offsets {
                 self.groups.entry(group).or_default().offsets.insert(partition, offset);
             }
+        }
+    }
+
+    /// Carries out the commits that waited.
+    pub(super) fn release_commits(&mut self) {
+        for HeldCommit { group, offsets, .. } in std::mem::take(&mut self.faults.held_commits) {
+            self.groups.entry(group).or_default().offsets.extend(offsets);
         }
     }
 

@@ -3,8 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use connect_api::TopicPartition;
+
 use super::cluster::Cluster;
 use crate::backend::BackendError;
+
+/// What a request is about, for [`Faults::fail_requests`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// Which topics there are.
+    Topics,
+    /// The beginning or the end of partitions.
+    Bounds,
+    /// Reading committed offsets.
+    Committed,
+    /// Committing offsets.
+    Commit,
+    /// A reader that goes elsewhere.
+    Seek,
+}
 
 /// Faults that are switched on at the moment.
 #[derive(Debug, Default)]
@@ -23,6 +40,35 @@ pub(super) struct FaultState {
     pub refuse: Option<(usize, BackendError)>,
     /// So many records are stored and answered with a time-out.
     pub lose_acks: usize,
+    /// So many requests of a kind are answered with this error.
+    pub failing: Vec<(Request, usize, BackendError)>,
+    /// Commits wait at the broker.
+    pub hold_commits: bool,
+    /// Commits that wait.
+    pub held_commits: Vec<HeldCommit>,
+}
+
+/// A commit that waits at the broker.
+#[derive(Debug)]
+pub(super) struct HeldCommit {
+    /// Which one.
+    pub number: u64,
+    pub group: String,
+    pub offsets: Vec<(TopicPartition, i64)>,
+}
+
+impl FaultState {
+    /// The error that a request of this kind gets, if it is to fail.
+    pub(super) fn failure_of(&mut self, request: Request) -> Option<BackendError> {
+        let at = self.failing.iter().position(|(failing, ..)| *failing == request)?;
+        let (_, left, error) = &mut self.failing[at];
+        let error = error.clone();
+        *left -= 1;
+        if *left == 0 {
+            self.failing.remove(at);
+        }
+        Some(error)
+    }
 }
 
 /// Switches faults of one cluster on and off. They concern all its clients, at once.
@@ -73,5 +119,29 @@ impl Faults {
     /// The next `count` records are stored, but their acks say [`BackendError::Retriable`].
     pub fn lose_acks(&self, count: usize) {
         self.set(|faults| faults.lose_acks = count);
+    }
+
+    /// The next `count` requests of this kind change nothing and are answered with this error.
+    pub fn fail_requests(&self, request: Request, count: usize, error: BackendError) {
+        self.set(|faults| {
+            faults.failing.retain(|(failing, ..)| *failing != request);
+            if count > 0 {
+                faults.failing.push((request, count, error));
+            }
+        });
+    }
+
+    /// Commits of offsets reach the broker and wait there until this is switched off. Then all of them are carried out in
+    /// their order, also those that nobody waits for any more.
+    pub fn hold_commits(&self, hold: bool) {
+        if !hold {
+            self.cluster.lock().release_commits();
+        }
+        self.set(|faults| faults.hold_commits = hold);
+    }
+
+    /// How many commits wait at the broker.
+    pub fn held_commits(&self) -> usize {
+        self.cluster.lock().faults.held_commits.len()
     }
 }

@@ -23,7 +23,7 @@ use connect_api::TopicPartition;
 
 use self::admin::MemoryAdmin;
 use self::cluster::{Client, Cluster};
-pub use self::faults::Faults;
+pub use self::faults::{Faults, Request};
 use self::reader::MemoryReader;
 use self::transactional::MemoryTransactionalWriter;
 use self::writer::MemoryWriter;
@@ -91,6 +91,13 @@ impl Hooks {
     /// Loses the records from `from` on, as an unclean leader election does.
     pub fn lose_from(&self, topic: &str, partition: i32, from: i64) {
         self.with_log(topic, partition, |log| log.lose_from(from));
+    }
+
+    /// Gives a topic further partitions, so that it has `count` of them.
+    pub fn grow(&self, topic: &str, count: usize) {
+        if let Some(topic) = self.cluster.lock().topics.get_mut(topic) {
+            topic.partitions.resize_with(count.max(topic.partitions.len()), Default::default);
+        }
     }
 
     fn with_log(&self, topic: &str, partition: i32, change: impl FnOnce(&mut log::PartitionLog)) {

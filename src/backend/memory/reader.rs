@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::cluster::{Cluster, State};
+use super::faults::Request;
 use crate::backend::rules::{assigned_already, made_anew, not_assigned, out_of_range, unknown};
 use crate::backend::{ConsumerRecord, Isolation, ReadBatch, RecordReader, Result, StartOffset};
 
@@ -212,7 +213,10 @@ impl RecordReader for MemoryReader {
 
     async fn seek(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<()> {
         let cluster = Arc::clone(&self.cluster);
-        let state = cluster.lock();
+        let mut state = cluster.lock();
+        if let Some(error) = state.faults.failure_of(Request::Seek) {
+            return Err(error);
+        }
         for (partition, offset) in offsets {
             let at = *self.index.get(partition).ok_or_else(|| not_assigned(partition))?;
             let topic_id = state.topics.get(&partition.topic).ok_or_else(|| unknown(partition))?.id;
@@ -254,6 +258,9 @@ impl RecordReader for MemoryReader {
     async fn end_offsets(&self, partitions: &[TopicPartition], timeout: Duration) -> Result<Vec<i64>> {
         let isolation = self.isolation;
         let look = |state: &mut State| {
+            if let Some(error) = state.faults.failure_of(Request::Bounds) {
+                return Some(Err(error));
+            }
             let ends =
                 partitions.iter().map(|it| state.log(it).map(|log| log.end(isolation)).ok_or_else(|| unknown(it)));
             Some(ends.collect::<Result<Vec<_>>>())
@@ -263,6 +270,9 @@ impl RecordReader for MemoryReader {
 
     async fn beginning_offsets(&self, partitions: &[TopicPartition], timeout: Duration) -> Result<Vec<i64>> {
         let look = |state: &mut State| {
+            if let Some(error) = state.faults.failure_of(Request::Bounds) {
+                return Some(Err(error));
+            }
             let starts = partitions.iter().map(|it| state.log(it).map(|log| log.start()).ok_or_else(|| unknown(it)));
             Some(starts.collect::<Result<Vec<_>>>())
         };

@@ -1,18 +1,64 @@
 //! Rules over several settings of a connector.
 
-use std::collections::BTreeSet;
-
-use connect_api::config_def::parse_type;
-use connect_api::{ConfigKey, ConfigValue, ExactlyOnceSupport, Importance, ParsedValue, Props, Type};
+use connect_api::config_def::{HIDDEN, parse_type};
+use connect_api::{ConfigDef, ConfigKey, ConfigValue, ExactlyOnceSupport, ParsedValue, Props, Type};
 use fancy_regex::Regex;
 
 use super::{Checked, ConfigInfo, ConnectorKind, WorkerDefaults};
-use crate::config::client_settings::{ClientKind, client_settings, is_secret};
+use crate::config::client_settings::{ClientKind, client_settings, definition, is_secret};
 use crate::config::worker::with_prefix;
 
 const TOPICS: &str = "topics";
 const TOPICS_REGEX: &str = "topics.regex";
 const DEAD_LETTER_QUEUE: &str = "errors.deadletterqueue.topic.name";
+
+/// What is wrong with a null.
+pub fn null_error(name: &str) -> String {
+    format!("{name} is null; leave the setting out or give it a text")
+}
+
+/// A null is an error of every setting that is not the plug-in's own, known or not, whatever else is wrong with it (Java:
+/// `AbstractHerder.addNullValuedErrors`).
+pub fn refuse_nulls(checked: &mut Checked, nulls: &[String]) {
+    for name in nulls {
+        let known = checked.infos.get(name).cloned();
+        let definition = known.as_ref().and_then(|info| info.definition.clone());
+        let mut value = null_value(name, definition.as_ref());
+        value.errors.push(null_error(name));
+        if let Some(ConfigInfo { value: known, .. }) = known {
+            (value.recommended_values, value.visible) = (known.recommended_values, known.visible);
+        }
+        checked.put(ConfigInfo { definition, value });
+    }
+}
+
+/// The value of a setting that was sent as null: it is neither missing nor at its default.
+fn null_value(name: &str, definition: Option<&ConfigKey>) -> ConfigValue {
+    let refused = definition.and_then(|key| key.validator.as_ref()?.ensure_valid(name, None).err());
+    let errors = refused.map(|why| format!("{name}: {why}"));
+    ConfigValue { errors: errors.into_iter().collect(), ..ConfigValue::new(name) }
+}
+
+/// What a plug-in says of its settings, where nulls are nulls: it saw them as missing. What its own check adds stays.
+pub fn with_nulls(
+    definition: &ConfigDef,
+    mut values: Vec<ConfigValue>,
+    props: &Props,
+    nulls: &[String],
+) -> Vec<ConfigValue> {
+    if nulls.is_empty() {
+        return values;
+    }
+    let as_missing = definition.validate(props);
+    for value in values.iter_mut().filter(|value| nulls.contains(&value.name)) {
+        let missing = as_missing.iter().find(|missing| missing.name == value.name);
+        let own = std::mem::take(&mut value.errors);
+        let own = own.into_iter().filter(|error| !missing.is_some_and(|missing| missing.errors.contains(error)));
+        let null = null_value(&value.name, definition.key(&value.name));
+        (value.value, value.errors) = (null.value, null.errors.into_iter().chain(own).collect());
+    }
+    values
+}
 
 /// Sinks read either `topics` or what `topics.regex` matches, never their own dead letter queue, and never in the group of
 /// the workers.
@@ -98,22 +144,15 @@ pub fn check_client_overrides(checked: &mut Checked, kind: ConnectorKind, props:
         let overrides = with_prefix(props, &prefix);
         for (name, text) in &overrides {
             let full_name = format!("{prefix}{name}");
-            let value = match is_secret(name) {
-                true => connect_api::config_def::HIDDEN.to_owned(),
-                false => text.trim().to_owned(),
-            };
-            let key = ConfigKey::new(&full_name, Type::String, Importance::Medium, "A setting of the Kafka client.");
-            let mut info = ConfigInfo {
-                definition: Some(key.optional()),
-                value: ConfigValue { value: Some(value), ..ConfigValue::new(&full_name) },
-            };
-            if !may_override(&worker.client_override_policy, name) {
-                let policy = &worker.client_override_policy;
+            let mut info = overridden(client, &full_name, name, text);
+            if !worker.client_override_policy.allows(name) {
+                let policy = worker.client_override_policy.name();
                 info.value.errors.push(format!("{full_name}: the worker's override policy {policy} does not allow it"));
             }
             // One by one, so that the error stands where it belongs; what belongs together is checked below.
             let alone = Props::from([(name.clone(), text.clone())]);
             if !is_security(name)
+                && info.value.errors.is_empty()
                 && let Err(error) = client_settings(client, &alone)
             {
                 info.value.errors.push(format!("{prefix}{error}"));
@@ -122,6 +161,22 @@ pub fn check_client_overrides(checked: &mut Checked, kind: ConnectorKind, props:
         }
         check_security(checked, client, &prefix, &overrides);
     }
+}
+
+/// An override with its definition; none for a setting that Java's client does not know. Where the text is of another type
+/// Java answers 500; here it is an error of the setting.
+fn overridden(client: ClientKind, full_name: &str, name: &str, text: &str) -> ConfigInfo {
+    let mut value = ConfigValue::new(full_name);
+    let Some(key) = definition(client, name) else {
+        let shown = if is_secret(name) { HIDDEN } else { text };
+        return ConfigInfo { definition: None, value: ConfigValue { value: Some(shown.to_owned()), ..value } };
+    };
+    match parse_type(key.setting_type, text) {
+        Ok(parsed) => value.value = Some(if is_secret(name) { HIDDEN.to_owned() } else { parsed.to_string() }),
+        Err(error) => value.errors.push(format!("{full_name}: {error}")),
+    }
+    let definition = Some(ConfigKey { name: full_name.to_owned(), ..key });
+    ConfigInfo { definition, value }
 }
 
 /// Security settings complete what the worker says; only what cannot be right in any case is refused here.
@@ -138,14 +193,4 @@ fn check_security(checked: &mut Checked, client: ClientKind, prefix: &str, overr
 
 fn is_security(name: &str) -> bool {
     name == "security.protocol" || name.starts_with("ssl.") || name.starts_with("sasl.")
-}
-
-/// Java's policies All, None and Principal.
-fn may_override(policy: &str, name: &str) -> bool {
-    let principal = BTreeSet::from(["sasl.jaas.config", "sasl.mechanism", "security.protocol"]);
-    match policy {
-        "None" => false,
-        "Principal" => principal.contains(name),
-        _ => true,
-    }
 }

@@ -102,12 +102,16 @@ fn worker() -> WorkerDefaults {
         header_converter: Some("org.apache.kafka.connect.storage.SimpleHeaderConverter".into()),
         group_id: "connect-cluster".into(),
         exactly_once_enabled: false,
-        client_override_policy: "All".into(),
+        client_override_policy: OverridePolicy::All,
     }
 }
 
 /// The file connectors, as far as validation sees them.
 fn validate(props: &Props) -> ConfigInfos {
+    validate_with_nulls(props, &[])
+}
+
+fn validate_with_nulls(props: &Props, nulls: &[String]) -> ConfigInfos {
     let high = |name: &str| ConfigKey { importance: connect_api::Importance::High, ..string(name) };
     let file = ConfigDef::new().define(high("file").optional());
     let is_source = props["connector.class"].contains("FileStreamSource");
@@ -126,7 +130,7 @@ fn validate(props: &Props) -> ConfigInfos {
     let values = definition.validate(props);
     let plugin =
         ConnectorPlugin { kind, definition, values, exactly_once_support, can_define_transaction_boundaries: false };
-    validate_connector(plugin, props, &Recorded, &worker())
+    validate_connector(plugin, props, nulls, &Recorded, &worker())
 }
 
 /// What the recording says of settings that are left out on purpose: versions of plug-ins, which belong to the JVM.
@@ -179,7 +183,6 @@ fn definition_differences(config: &Json, info: &ConfigInfo) -> Vec<String> {
 
 /// Where ours is told apart from Java on purpose, with the reason.
 const OTHERWISE: &[(&str, &str)] = &[
-    ("tasks null", "a null cannot reach this code: REST turns it away"),
     ("plugin version range", "versions of plug-ins belong to the JVM"),
     ("client override bad", "Java throws; here the error stands at the setting"),
 ];
@@ -193,9 +196,10 @@ fn check(recorded: &str) {
             continue;
         }
         let config = vector["config"].as_object().expect("a configuration");
-        let props =
-            config.iter().map(|(name, text)| (name.clone(), text.as_str().expect("a text").to_owned())).collect();
-        let infos = validate(&props);
+        let props = config.iter().filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned()))).collect();
+        let nulls: Vec<String> =
+            config.iter().filter(|(_, text)| text.is_null()).map(|(name, _)| name.clone()).collect();
+        let infos = validate_with_nulls(&props, &nulls);
         assert_eq!(vector["expect"]["name"], infos.name, "{label}");
         let different = differences(&vector["expect"], &infos);
         if !different.is_empty() {
@@ -274,6 +278,24 @@ fn names_overrides_and_groups_have_rules() {
     assert_eq!(errors_in(&[("topics", "a,,b")]), ["topics"]);
     let secret = validate(&props(&[("consumer.override.sasl.jaas.config", "hunter2")]));
     assert!(secret.configs.iter().all(|info| !format!("{:?}", info.value).contains("hunter2")));
+}
+
+/// As answered by a Java worker.
+#[test]
+fn nulls_are_errors_but_for_the_plug_ins_own() {
+    let errors = |name: &str| {
+        let mut props = props(&[]);
+        props.remove(name);
+        let infos = validate_with_nulls(&props, &[name.to_owned()]);
+        let info = infos.configs.iter().find(|info| info.value.name == name).expect("the setting");
+        assert_eq!(info.value.value, None, "{name}");
+        (info.definition.is_some(), info.value.errors.len(), infos.error_count)
+    };
+    assert_eq!(errors("tasks.max"), (true, 2, 2));
+    assert_eq!(errors("name"), (true, 1, 1));
+    assert_eq!(errors("key.converter"), (true, 1, 1));
+    assert_eq!(errors("unknown"), (false, 1, 1));
+    assert_eq!(errors("file"), (true, 0, 0));
 }
 
 #[test]

@@ -32,14 +32,15 @@ fn prefixes_are_split_out() {
     )))
     .unwrap();
     assert_eq!(config.value_converter.props, props("schemas.enable=false"));
-    assert_eq!(config.producer, props("linger.ms=5\nbootstrap.servers=a:1, b:2"));
-    assert_eq!(config.consumer, props("bootstrap.servers=c:3"));
     let top = "bootstrap.servers=a:1, b:2\nsecurity.protocol=SSL\nssl.keystore.password=hunter2";
+    assert_eq!(config.client, props(top));
+    assert_eq!(config.producer, props(&format!("{top}\nlinger.ms=5")));
+    // Other brokers: no secrets for them.
+    assert_eq!(config.consumer, props("bootstrap.servers=c:3"));
     assert_eq!(config.admin, props(&format!("{top}\nretries=1")));
     let connector = props("producer.override.linger.ms=9\nconsumer.override.x=1\nproducer.acks=0");
     let producer = config.client_props_of(ClientKind::Producer, &connector);
-    assert_eq!(producer, props("linger.ms=9\nbootstrap.servers=a:1, b:2"));
-    assert_eq!(config.client["security.protocol"], "SSL");
+    assert_eq!(producer, props(&format!("{top}\nlinger.ms=9")));
     assert_eq!(config.config_storage.settings, props("min.insync.replicas=2"));
     assert_eq!(config.offset_storage.partitions, None);
     assert_eq!(config.admin_listeners, Some(vec![]));
@@ -75,17 +76,66 @@ fn listeners() {
     }
 }
 
-/// Nothing that a Java worker may be configured with counts as misspelt.
 #[test]
-fn all_keys_of_java_are_known() {
-    let recorded = include_str!("../../../tests/vectors/distributed-worker-keys.txt");
-    let mut all = props(SMALL);
-    let keys: Vec<&str> = recorded.lines().collect();
-    assert!(keys.len() > 100);
-    let unknown = unknown_keys(&definition(), &keys.iter().map(|&key| (key.to_owned(), String::new())).collect());
-    assert_eq!(unknown, Vec::<String>::new());
-    all.insert("plugin.discovery".to_owned(), "hybrid_warn".to_owned());
-    assert!(WorkerConfig::from_props(all).is_ok());
+fn what_would_be_delivered_otherwise_is_refused_by_name() {
+    for (line, named) in [
+        ("exactly.once.source.support=Enabled", "exactly.once.source.support=Enabled"),
+        ("config.providers=file", "config.providers=file"),
+        ("rest.extension.classes=x.Y", "x.Y"),
+        ("rest.advertised.listener=https", "rest.advertised.listener"),
+        ("security.protocol=SASL_SSL", "sasl.mechanism: GSSAPI"),
+        ("producer.security.protocol=TLS", "producer.security.protocol"),
+        ("consumer.interceptor.classes=x.Y", "consumer.interceptor.classes"),
+        ("producer.linger.ms=soon", "producer.linger.ms"),
+        ("connector.client.config.override.policy=x.Custom", "connector.client.config.override.policy"),
+        ("ssl.truststore.location=/t.jks\nsecurity.protocol=SSL", "ssl.truststore.location"),
+    ] {
+        let error = WorkerConfig::from_props(props(&format!("{SMALL}{line}\n"))).expect_err(line);
+        assert_eq!(error.message().matches(named).count(), 1, "{line}: {error}");
+    }
+    let neutral = "exactly.once.source.support=preparing\nconfig.providers=\nrest.advertised.listener=http\n";
+    assert_eq!(WorkerConfig::from_props(props(&format!("{SMALL}{neutral}"))).unwrap().warnings, Vec::<String>::new());
+}
+
+#[test]
+fn what_has_no_effect_is_said_once() {
+    let config = WorkerConfig::from_props(props(&format!(
+        "{SMALL}access.control.allow.origin=*\nproducer.acks=1\nproducer.foo=1\nsasl.foo=1\ngroup.id=g\n"
+    )));
+    let config = config.unwrap();
+    let expected = ["access.control.allow.origin ", "sasl.foo", "producer.acks: ", "producer.foo: "];
+    for name in expected {
+        assert_eq!(
+            config.warnings.iter().filter(|text| text.starts_with(name)).count(),
+            usize::from(name != "sasl.foo"),
+            "{name}"
+        );
+    }
+    assert_eq!(config.unknown_keys, ["sasl.foo"]);
+    let defaulted: Vec<_> = config.defaulted.iter().map(|(name, _)| *name).collect();
+    assert_eq!(defaulted, ["config.storage.topic", "offset.storage.topic", "status.storage.topic"]);
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("worker.properties");
+    std::fs::write(&path, format!("{SMALL}group.id=of-file\n")).unwrap();
+    let variables = |pairs: &[(&str, &str)]| pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+    let some = variables(&[("CONNECT_GROUP_ID", "of-environment"), ("CONNECT_NODE_LOG", "x"), ("HOME", "/")]);
+    let config = WorkerConfig::load(Some(&path), &some).unwrap();
+    assert_eq!((&*config.group_id, &*config.bootstrap_servers), ("of-environment", "a:1,b:2"));
+    assert_eq!(config.unknown_keys, Vec::<String>::new());
+    let all = variables(&[
+        ("CONNECT_BOOTSTRAP_SERVERS", "e:1"),
+        ("CONNECT_KEY_CONVERTER", "x.Y"),
+        ("CONNECT_VALUE_CONVERTER", "x.Y"),
+        ("CONNECT_VALUE_CONVERTER_SCHEMAS_ENABLE", "false"),
+    ]);
+    let config = WorkerConfig::load(None, &all).unwrap();
+    assert_eq!((&*config.bootstrap_servers, &config.value_converter.props), ("e:1", &props("schemas.enable=false")));
+    let nothing = WorkerConfig::load(None, &BTreeMap::new()).unwrap_err();
+    assert!(nothing.message().contains("the environment: ") && nothing.message().contains("bootstrap.servers"));
 }
 
 #[test]
@@ -101,3 +151,5 @@ fn the_shipped_example_can_be_read() {
     assert_eq!(config.unknown_keys, Vec::<String>::new());
     assert_eq!(config.status_storage.replication_factor, Some(1));
 }
+
+mod recorded;

@@ -8,7 +8,7 @@ use super::super::topic_log::{COMPARE_AND_APPEND_TIMEOUT, CompareError};
 use super::transactions::{Doubt, Wrapped};
 use super::*;
 use crate::backend::{BackendError, ProducerRecord};
-use crate::cluster::{MemberState, Nonce};
+use crate::cluster::{Incarnation, MemberState, Nonce};
 
 fn create(state: &ClusterState, name: &str) -> std::result::Result<Vec<ConfigRecord>, String> {
     if state.connector(name).is_some() {
@@ -43,6 +43,17 @@ async fn a_write_is_read_when_it_returns_and_others_read_it_too() {
     assert_eq!(first.snapshot().tasks("a").len(), 1);
     assert!(!first.snapshot().task_configs_changed("a", &[config("t")]));
     assert_eq!(first.snapshot(), cluster.configs().await.snapshot());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_lags_reads_to_the_end_before_it_checks() {
+    let cluster = Cluster::new().await;
+    let lagging = Wrapped { read_delay: Duration::from_millis(200), ..Wrapped::new(cluster.backend.clone()) };
+    let (first, second) = (cluster.configs().await, open_configs(Arc::new(lagging)).await);
+    first.put(|state| create(state, "a")).await.unwrap();
+    assert!(second.snapshot().connector("a").is_none(), "it does not lag, so this shows nothing");
+    let error = second.put(|state| create(state, "a")).await.unwrap_err();
+    assert!(matches!(&error, CompareError::Rejected(reason) if reason == "a exists"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -265,16 +276,86 @@ async fn a_reader_of_aborted_records_is_told_the_truth() {
     assert_eq!(after.connector("a").unwrap().config, config("0"));
     assert_eq!(after.tasks("a"), before.tasks("a"));
     assert!(!after.task_configs_changed("a", &[config("t")]));
-    // As a Java worker without exactly-once reads it.
-    let raw = LogSettings { isolation: Isolation::ReadUncommitted, ..log_settings(Isolation::ReadUncommitted) };
-    let java = RawReader::default();
-    let _log =
-        super::super::topic_log::TopicLog::open(cluster.backend.clone(), "configs", raw, java.clone()).await.unwrap();
-    let java = java.0.lock().unwrap().clone();
+    let java = raw_reading(&cluster).await;
     assert_eq!(java.connectors().map(|(name, _)| name).collect::<Vec<_>>(), ["a"]);
     assert_eq!(java.connector("a").unwrap().config, config("0"));
     assert_eq!(java.target_state("a"), TargetState::Started);
     assert_eq!(java.tasks("a"), before.tasks("a"));
+}
+
+/// Whatever an aborted transaction would have done to a connector: who reads it all has the connector and its tasks again, in the order
+/// in which Java takes them, also after compaction.
+#[tokio::test(start_paused = true)]
+async fn a_connector_is_restated_as_a_whole() {
+    type Plan = fn(&ClusterState) -> Vec<ConfigRecord>;
+    let plans: [(&str, Plan); 4] = [
+        ("stop", |state| plan::put_target_state(state, "a", TargetState::Stopped)),
+        ("delete", |_| plan::delete_connector("a")),
+        ("put", |state| plan::put_connector(state, "a", config("1"), None)),
+        ("tasks", |state| plan::put_tasks(state, "a", vec![config("x")])),
+    ];
+    for (what, aborted) in plans {
+        let cluster = Cluster::new().await;
+        let store = cluster.configs().await;
+        store.put(|state| create(state, "a")).await.unwrap();
+        let tasks = || vec![config("t"), config("u")];
+        store.put(move |state| Ok::<_, String>(plan::put_tasks(state, "a", tasks()))).await.unwrap();
+        store.put(|state| Ok::<_, String>(plan::put_target_state(state, "a", TargetState::Paused))).await.unwrap();
+        let before = store.snapshot();
+        assert_eq!(store.aborted_keys(LIMIT).await.unwrap(), [""; 0]);
+        let lost = cluster.backend.transactional_writer(&ClientSettings::new(), TRANSACTIONAL_ID, LIMIT).await.unwrap();
+        lost.begin().unwrap();
+        let records: Vec<_> = aborted(&before).iter().map(|record| record.encode("configs")).collect();
+        lost.send(&records).await.unwrap();
+        // Still open, as that of a worker that died: who writes next aborts it.
+        let mut keys = store.aborted_keys(LIMIT).await.unwrap();
+        let mut expected: Vec<_> =
+            records.iter().map(|record| String::from_utf8_lossy(record.key.as_ref().unwrap()).into_owned()).collect();
+        keys.sort();
+        expected.sort();
+        assert_eq!(keys, expected, "{what}");
+        assert!(store.restate_aborted(LIMIT).await.unwrap() > 0, "{what}");
+        assert_eq!(store.aborted_keys(LIMIT).await.unwrap(), [""; 0], "{what}");
+        let raw = raw_reading(&cluster).await;
+        for after in [&store.snapshot(), &raw] {
+            assert_eq!(after.connector("a").unwrap().config, config("0"), "{what}");
+            assert_eq!((after.tasks("a"), after.target_state("a")), (before.tasks("a"), TargetState::Paused), "{what}");
+            assert!(!after.task_configs_changed("a", &tasks()), "{what}");
+        }
+        let commit = raw.task_set("a").unwrap().commit_offset;
+        assert!(raw.connector("a").unwrap().offset < commit, "{what}: Java needs the connector first");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_are_removed_together_unless_another_one_joined() {
+    let cluster = Cluster::new().await;
+    let store = cluster.configs().await;
+    let mut lives = Vec::new();
+    for (id, nonce) in [("h:1", 1), ("h:2", 2)] {
+        let offset = store.append(&plan::member_joined(id, member(nonce)), LIMIT).await.unwrap();
+        lives.push((id.to_owned(), Incarnation(offset)));
+    }
+    for known in [&lives[..1], &[lives[0].clone(), (lives[1].0.clone(), Incarnation(0))]] {
+        let error = store.remove_members(known.to_vec(), "test", "dead").await.unwrap_err();
+        assert!(matches!(&error, CompareError::Rejected(joined) if joined.0 == "h:2"), "{error}");
+    }
+    assert_eq!(store.snapshot().members().len(), 2);
+    store.remove_members(lives.clone(), "test", "dead").await.unwrap();
+    assert_eq!(store.snapshot().members().len(), 0);
+    let position = store.position();
+    store.remove_members(lives, "test", "dead").await.unwrap();
+    assert_eq!(store.position(), position, "who is gone is not written again");
+}
+
+/// The topic as a Java worker without exactly-once reads it.
+async fn raw_reading(cluster: &Cluster) -> ClusterState {
+    let reader = RawReader::default();
+    let settings = log_settings(Isolation::ReadUncommitted);
+    let log =
+        super::super::topic_log::TopicLog::open(cluster.backend.clone(), "configs", settings, reader.clone()).await;
+    drop(log.unwrap());
+    reader.0.lock().unwrap().clone()
 }
 
 #[derive(Clone, Default)]
@@ -288,4 +369,29 @@ impl super::super::topic_log::Fold for RawReader {
             *state = super::super::fold::fold(std::mem::take(&mut state), record).0;
         }
     }
+}
+
+/// Who takes the transactional id over says again what the transactions of its former holder hide, before it writes anything else.
+#[tokio::test(start_paused = true)]
+async fn the_first_write_restates_what_is_hidden_by_aborted_records() {
+    let cluster = Cluster::new().await;
+    let first = cluster.configs().await;
+    first.put(|state| create(state, "a")).await.unwrap();
+    let killed = cluster.backend.transactional_writer(&ClientSettings::new(), TRANSACTIONAL_ID, LIMIT).await.unwrap();
+    killed.begin().unwrap();
+    let half = plan::put_connector(&first.snapshot(), "a", config("half"), None);
+    killed.send(&half.iter().map(|record| record.encode("configs")).collect::<Vec<_>>()).await.unwrap();
+    let second = cluster.configs().await;
+    second.put(|state| create(state, "b")).await.unwrap();
+    let raw = LogSettings { isolation: Isolation::ReadUncommitted, ..log_settings(Isolation::ReadUncommitted) };
+    let java = RawReader::default();
+    let _log =
+        super::super::topic_log::TopicLog::open(cluster.backend.clone(), "configs", raw, java.clone()).await.unwrap();
+    let java = java.0.lock().unwrap().clone();
+    assert_eq!(java.connector("a").unwrap().config, config("0"));
+    assert!(java.connector("b").unwrap().offset > java.connector("a").unwrap().offset);
+    // Once is enough: nothing is hidden by the own transactions.
+    let before = second.position();
+    second.put(|state| create(state, "c")).await.unwrap();
+    assert_eq!(second.snapshot().connector("c").unwrap().offset, before);
 }

@@ -1,4 +1,4 @@
-//! A backend whose transactional writers are slow, or do not answer.
+//! A backend whose transactional writers are slow, or do not answer, and whose readers lag.
 
 use std::sync::atomic::AtomicUsize;
 
@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::backend::{
-    BackendError, CommittedOffsets, ProducerRecord, RecordReader, RecordWriter, Result, TopicAdmin, TopicPartition,
-    TransactionalWriter,
+    BackendError, CommittedOffsets, ProducerRecord, ReadBatch, RecordReader, RecordWriter, Result, StartOffset,
+    TopicAdmin, TopicPartition, TransactionalWriter,
 };
 
 /// So many commits say that they took too long, having been carried out or not.
@@ -21,11 +21,13 @@ pub struct Wrapped {
     pub doubt: Option<Arc<Doubt>>,
     /// Each call of a transactional writer takes up to so much longer.
     pub delay: Duration,
+    /// Each read takes so much longer.
+    pub read_delay: Duration,
 }
 
 impl Wrapped {
     pub fn new(inner: Arc<dyn Backend>) -> Wrapped {
-        Wrapped { inner, doubt: None, delay: Duration::ZERO }
+        Wrapped { inner, doubt: None, delay: Duration::ZERO, read_delay: Duration::ZERO }
     }
 }
 
@@ -46,7 +48,8 @@ impl Backend for Wrapped {
     }
 
     fn reader(&self, settings: &ClientSettings, isolation: Isolation) -> Result<Box<dyn RecordReader>> {
-        self.inner.reader(settings, isolation)
+        let inner = self.inner.reader(settings, isolation)?.into();
+        Ok(Box::new(LaggingReader { inner, delay: self.read_delay }))
     }
 
     fn committed_offsets(&self) -> Arc<dyn CommittedOffsets> {
@@ -55,6 +58,56 @@ impl Backend for Wrapped {
 
     fn admin(&self) -> Arc<dyn TopicAdmin> {
         self.inner.admin()
+    }
+}
+
+struct LaggingReader {
+    /// A reader may be sent to another thread, but not shared; two of its calls share it all the same.
+    inner: tokio::sync::Mutex<Box<dyn RecordReader>>,
+    delay: Duration,
+}
+
+#[async_trait]
+impl RecordReader for LaggingReader {
+    fn assign(&mut self, partitions: &[(TopicPartition, StartOffset)]) -> Result<()> {
+        self.inner.get_mut().assign(partitions)
+    }
+
+    fn add(&mut self, partitions: &[(TopicPartition, StartOffset)]) -> Result<()> {
+        self.inner.get_mut().add(partitions)
+    }
+
+    fn remove(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        self.inner.get_mut().remove(partitions)
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        self.inner.get_mut().pause(partitions)
+    }
+
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        self.inner.get_mut().resume(partitions)
+    }
+
+    async fn seek(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<()> {
+        self.inner.get_mut().seek(offsets).await
+    }
+
+    async fn read(&mut self, batch: &mut ReadBatch, max_records: usize, max_wait: Duration) -> Result<()> {
+        tokio::time::sleep(self.delay).await;
+        self.inner.get_mut().read(batch, max_records, max_wait).await
+    }
+
+    fn position(&self, partition: &TopicPartition) -> Option<i64> {
+        self.inner.try_lock().ok()?.position(partition)
+    }
+
+    async fn end_offsets(&self, partitions: &[TopicPartition], timeout: Duration) -> Result<Vec<i64>> {
+        self.inner.lock().await.end_offsets(partitions, timeout).await
+    }
+
+    async fn beginning_offsets(&self, partitions: &[TopicPartition], timeout: Duration) -> Result<Vec<i64>> {
+        self.inner.lock().await.beginning_offsets(partitions, timeout).await
     }
 }
 

@@ -29,12 +29,13 @@ const SOURCE: &str = "pruning-source";
 
 /// Not a test of its own: what the child process of the test below runs. Without the variable there is nothing to do.
 #[test]
-fn worker_with_test_plugins() {
+pub fn worker_with_test_plugins() {
     let Some(properties) = std::env::var_os(PROPERTIES_VARIABLE) else { return };
     let config = WorkerConfig::read(properties.as_ref()).unwrap();
     let plugins = Registry::built_in().iter().cloned().chain(faulty::plugins()).collect();
     let registry = Registry::new(plugins);
-    Node::start(config, registry).unwrap().wait().unwrap();
+    connect_node::logging::init(Some("info")).unwrap();
+    Node::start(config, registry).unwrap().run_until_signal().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

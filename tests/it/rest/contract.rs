@@ -112,6 +112,65 @@ async fn changing_and_deleting() {
 }
 
 #[tokio::test]
+async fn plug_ins_and_their_settings() {
+    let server = server().await;
+    let definition = json!({
+        "name": "limit", "type": "INT", "required": false, "default_value": "7", "importance": "HIGH",
+        "documentation": "The end.", "group": "G", "order_in_group": 1, "width": "SHORT", "display_name": "Limit",
+        "dependents": ["x"],
+    });
+    assert_eq!(server.get("/connector-plugins/a.B/config?version=1").await.json(), json!([definition]));
+    let checked = server.json("PUT", "/connector-plugins/a.B/config/validate/", r#"{"limit": 1e3, "y": null}"#).await;
+    let value = |name: &str, errors: &[&str], visible: bool| json!({"name": name, "value": null, "recommended_values": [], "errors": errors, "visible": visible});
+    let expected = json!({
+        "name": "C", "error_count": 1, "groups": ["G"],
+        "configs": [
+            {"definition": definition, "value": value("limit", &["limit: no"], true)},
+            {"definition": null, "value": value("y", &[], false)},
+        ],
+    });
+    assert_eq!((checked.status, checked.json()), (200, expected));
+    let seen = [r#"definition "a.B" Some("1")"#, r#"validate "a.B" {"limit": Some("1e3"), "y": None}"#];
+    assert_eq!(server.take_seen(), seen);
+
+    let validate = "/connector-plugins/a.B/config/validate";
+    for body in ["", "null", "[]", r#"{"x": {}}"#, "{"] {
+        server.json("PUT", validate, body).await.error(400);
+    }
+    server.json("PUT", "/connector-plugins/bad/config/validate", "{}").await.error(400);
+    server.json("PUT", "/connector-plugins/broken/config/validate", "{}").await.error(500);
+    server.get("/connector-plugins/none/config").await.error(404);
+    server.get(validate).await.error(405);
+    server.json("POST", validate, "{}").await.error(405);
+    server.json("PUT", "/connector-plugins/a.B/config", "{}").await.error(405);
+    server.get("/connector-plugins/a.B").await.error(404);
+    server.send("PUT", validate, "Content-Type: text/plain\r\n", "{}").await.error(415);
+    server.send("PUT", validate, "Content-Type: application/json\r\nAccept: text/html\r\n", "{}").await.error(406);
+    server.send("PUT", validate, "Content-Type: text/plain\r\nAccept: text/html\r\n", "{}").await.error(415);
+}
+
+#[tokio::test]
+async fn offsets_and_topics() {
+    let server = server().await;
+    let offsets = server.get("/connectors/a/offsets").await;
+    // Java's spelling of numbers is kept.
+    let text = r#"{"offsets":[{"partition":{"filename":"f"},"offset":{"position":1.0E10}}]}"#;
+    assert_eq!(String::from_utf8_lossy(&offsets.body), text);
+    assert_eq!(server.get("/connectors/a/topics").await.json(), json!({"a": {"topics": ["t", "u"]}}));
+    let reset = server.send("PUT", "/connectors/a/topics/reset", "", "").await;
+    assert_eq!((reset.status, reset.body.len(), reset.header("content-length")), (202, 0, Some("0")));
+    assert_eq!(server.take_seen(), ["reset topics \"a\""]);
+    server.get("/connectors/none/offsets").await.error(404);
+    server.get("/connectors/forbidden/topics").await.error(403);
+    server.send("PUT", "/connectors/forbidden/topics/reset", "", "").await.error(403);
+    server.get("/connectors/a/topics/reset").await.error(405);
+    server.send("PUT", "/connectors/a/topics", "", "").await.error(405);
+    server.send("POST", "/connectors/a/offsets", "", "").await.error(405);
+    server.send("PUT", "/connectors/a/topics/reset", "Content-Type: text/plain\r\n", "").await.error(415);
+    server.send("GET", "/connectors/none/offsets", "Accept: text/html\r\n", "").await.error(406);
+}
+
+#[tokio::test]
 async fn steering() {
     let server = server().await;
     for (request, status, seen) in [

@@ -5,14 +5,17 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use connect_api::{ConfigKey, ConfigValue, Importance, Type, Width};
 use connect_node::actors::handle::{
-    ConnectorInfo, ConnectorStateInfo, ConnectorStatus, ConnectorTaskId, ConnectorType, HerderError, HerderHandle,
-    HerderRequest, HerderResult, ServerInfo, TaskInfo, TaskStateInfo, WorkerIdentity,
+    ConfigInfo, ConfigInfos, ConnectorInfo, ConnectorOffset, ConnectorOffsets, ConnectorStateInfo, ConnectorStatus,
+    ConnectorTaskId, ConnectorType, HerderError, HerderHandle, HerderRequest, HerderResult, ServerInfo, TaskInfo,
+    TaskStateInfo, WorkerIdentity,
 };
 use connect_node::metrics::Metrics;
 use connect_node::plugins::Registry;
 use connect_node::rest::{Limits, RestState, serve};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -206,7 +209,20 @@ pub async fn fake_herder(mut queue: mpsc::Receiver<HerderRequest>, seen: Arc<Mut
             HerderRequest::Identity(reply) => {
                 drop(reply.send(Ok(WorkerIdentity { worker_id: "w:1".into(), nonce: "7".into() })));
             }
-            HerderRequest::Shutdown => note("shut down".into()),
+            HerderRequest::Validate { plugin, config, reply } => {
+                note(format!("validate {plugin:?} {config:?}"));
+                answer(&plugin, reply, checked);
+            }
+            HerderRequest::PluginDefinition(plugin, version, reply) => {
+                note(format!("definition {plugin:?} {version:?}"));
+                answer(&plugin, reply, || vec![setting()]);
+            }
+            HerderRequest::Offsets(name, reply) => answer(&name, reply, offsets),
+            HerderRequest::ActiveTopics(name, reply) => answer(&name, reply, || vec!["t".to_owned(), "u".to_owned()]),
+            HerderRequest::ResetActiveTopics(name, reply) => {
+                note(format!("reset topics {name:?}"));
+                answer(&name, reply, || ());
+            }
         }
     }
 }
@@ -216,6 +232,7 @@ fn answer<T>(name: &str, reply: oneshot::Sender<HerderResult<T>>, value: impl Fn
     let result = match name {
         "none" => Err(HerderError::NotFound(text())),
         "bad" => Err(HerderError::BadRequest(text())),
+        "forbidden" => Err(HerderError::Forbidden(text())),
         "taken" => Err(HerderError::Conflict(text())),
         "busy" => Err(HerderError::Busy),
         "starting" => Err(HerderError::Unavailable(text())),
@@ -235,6 +252,28 @@ fn info(name: &str, config: BTreeMap<String, Option<String>>) -> ConnectorInfo {
         tasks: vec![],
         connector_type: ConnectorType::Source,
     }
+}
+
+fn setting() -> ConfigKey {
+    ConfigKey::new("limit", Type::Int, Importance::High, "The end.").default_value(7).dependents(&["x"]).group(
+        "G",
+        1,
+        Width::Short,
+        "Limit",
+    )
+}
+
+fn checked() -> ConfigInfos {
+    let value = ConfigValue { errors: vec!["limit: no".into()], ..ConfigValue::new("limit") };
+    let unknown = ConfigInfo { definition: None, value: ConfigValue { visible: false, ..ConfigValue::new("y") } };
+    let configs = vec![ConfigInfo { definition: Some(setting()), value }, unknown];
+    ConfigInfos { name: "C".into(), error_count: 1, groups: vec!["G".into()], configs }
+}
+
+fn offsets() -> ConnectorOffsets {
+    let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+    let offset = ConnectorOffset { partition: raw(r#"{"filename":"f"}"#), offset: raw(r#"{"position":1.0E10}"#) };
+    ConnectorOffsets { offsets: vec![offset] }
 }
 
 fn state(state: &str, trace: Option<&str>) -> ConnectorStateInfo {

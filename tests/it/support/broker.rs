@@ -49,11 +49,23 @@ pub struct Broker {
     node: Option<Node>,
 }
 
+/// What a broker has beside its open listener.
+#[derive(Clone, Default)]
+pub struct Security {
+    /// Names of listeners, each with its protocol: SSL, SASL_PLAINTEXT, SASL_SSL.
+    pub listeners: Vec<(&'static str, &'static str)>,
+    /// Settings of the broker, a line each.
+    pub properties: Vec<String>,
+    /// Users as `kafka-storage format --add-scram` takes them.
+    pub scram: Vec<String>,
+}
+
 /// A broker that this process started.
 struct Node {
     lib: PathBuf,
     directory: PathBuf,
     port: u16,
+    secure_ports: Vec<(&'static str, u16)>,
     running: Mutex<Option<Child>>,
 }
 
@@ -63,7 +75,7 @@ pub async fn broker() -> &'static Broker {
     let start = || {
         SHARED.get_or_init(|| match std::env::var(BOOTSTRAP_VARIABLE) {
             Ok(bootstrap) => Ok(Broker { bootstrap, node: None }),
-            Err(_) => Broker::try_start(),
+            Err(_) => Broker::try_start(&Security::default()),
         })
     };
     match tokio::task::spawn_blocking(start).await.expect("starting a broker does not panic") {
@@ -75,8 +87,21 @@ pub async fn broker() -> &'static Broker {
 impl Broker {
     /// Starts a broker of its own, for a test that stops it.
     pub async fn start() -> Broker {
-        let started = tokio::task::spawn_blocking(Broker::try_start).await.expect("starting a broker does not panic");
+        Broker::start_with(Security::default()).await
+    }
+
+    /// Starts a broker of its own with further listeners.
+    pub async fn start_with(security: Security) -> Broker {
+        let start = move || Broker::try_start(&security);
+        let started = tokio::task::spawn_blocking(start).await.expect("starting a broker does not panic");
         started.unwrap_or_else(|error| panic!("no Kafka broker: {error}"))
+    }
+
+    /// `host:port` of one of its further listeners.
+    pub fn listener(&self, name: &str) -> String {
+        let node = self.node.as_ref().expect("only a broker of its own has further listeners");
+        let port = node.secure_ports.iter().find(|(known, _)| *known == name).expect("it was asked for").1;
+        format!("127.0.0.1:{port}")
     }
 
     /// `host:port`, the same after a restart.
@@ -102,11 +127,11 @@ impl Broker {
         tokio::task::block_in_place(|| node.run()).unwrap_or_else(|error| panic!("no restart: {error}"));
     }
 
-    fn try_start() -> Result<Broker, String> {
+    fn try_start(security: &Security) -> Result<Broker, String> {
         let lib = kafka_lib::jars()?;
         let mut last = String::new();
         for _ in 0..START_ATTEMPTS {
-            let node = Node::format(lib.clone())?;
+            let node = Node::format(lib.clone(), security)?;
             match node.run() {
                 Ok(()) => {
                     let bootstrap = format!("127.0.0.1:{}", node.port);
@@ -119,25 +144,49 @@ impl Broker {
     }
 }
 
-/// Two free ports, for clients and for the controller.
-fn free_ports() -> Result<(u16, u16), String> {
-    let bind = || TcpListener::bind("127.0.0.1:0").map_err(|error| format!("no free port: {error}"));
-    let (one, two) = (bind()?, bind()?);
+/// Gives a topic further partitions, by Kafka's own tool: nothing of connect-node ever does that.
+pub async fn grow_topic(bootstrap: &str, topic: &str, partitions: i32) {
+    let lib = kafka_lib::jars().unwrap_or_else(|error| panic!("{error}"));
+    let output = tokio::process::Command::new("java")
+        .args(java_arguments(&lib, "org.apache.kafka.tools.TopicCommand"))
+        .args(["--bootstrap-server", bootstrap, "--alter", "--topic", topic])
+        .args(["--partitions", &partitions.to_string()])
+        .output()
+        .await
+        .unwrap_or_else(|error| panic!("cannot run java: {error}"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn java_arguments(lib: &Path, class: &str) -> Vec<String> {
+    let class_path = format!("{}/*", lib.display());
+    let jvm = JVM.map(str::to_owned);
+    jvm.into_iter().chain(["-cp".into(), class_path, class.into()]).collect()
+}
+
+/// So many free ports.
+fn free_ports(count: usize) -> Result<Vec<u16>, String> {
+    let bind = |_| TcpListener::bind("127.0.0.1:0");
+    let listeners: Result<Vec<_>, _> = (0..count).map(bind).collect();
     let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
-    let ports = port(&one).and_then(|one| Ok((one, port(&two)?)));
+    let ports = listeners.and_then(|listeners| listeners.iter().map(port).collect());
     ports.map_err(|error| format!("no free port: {error}"))
 }
 
 /// One node, small, quick to start. The short session lets a killed broker come back under its id soon.
-fn server_properties(directory: &Path, port: u16, controller_port: u16) -> String {
+fn server_properties(directory: &Path, ports: [u16; 2], secure_ports: &[(&str, u16)], security: &Security) -> String {
+    let [port, controller_port] = ports;
+    let secure: String = secure_ports.iter().map(|(name, port)| format!(",{name}://127.0.0.1:{port}")).collect();
+    let protocols: String = security.listeners.iter().map(|(name, protocol)| format!(",{name}:{protocol}")).collect();
+    let properties: String = security.properties.iter().map(|line| format!("{line}\n")).collect();
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.voters=1@127.0.0.1:{controller_port}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{secure}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port}{secure}\n\
+         {properties}\
          controller.listener.names=CONTROLLER\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n\
          log.dirs={}\n\
          num.partitions=1\n\
          default.replication.factor=1\n\
@@ -162,18 +211,22 @@ fn server_properties(directory: &Path, port: u16, controller_port: u16) -> Strin
 
 impl Node {
     /// Chooses ports and a directory and formats it.
-    fn format(lib: PathBuf) -> Result<Node, String> {
+    fn format(lib: PathBuf, security: &Security) -> Result<Node, String> {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique("kafka"));
-        let (port, controller_port) = free_ports()?;
-        let written = fs::create_dir_all(&directory).and_then(|()| {
-            fs::write(directory.join("server.properties"), server_properties(&directory, port, controller_port))
-        });
+        let ports = free_ports(2 + security.listeners.len())?;
+        let [port, controller_port] = [ports[0], ports[1]];
+        let names = security.listeners.iter().map(|(name, _)| *name);
+        let secure_ports: Vec<_> = names.zip(ports[2..].iter().copied()).collect();
+        let properties = server_properties(&directory, [port, controller_port], &secure_ports, security);
+        let written =
+            fs::create_dir_all(&directory).and_then(|()| fs::write(directory.join("server.properties"), properties));
         written.map_err(|error| format!("cannot write to {}: {error}", directory.display()))?;
-        let node = Node { lib, directory, port, running: Mutex::new(None) };
+        let node = Node { lib, directory, port, secure_ports, running: Mutex::new(None) };
         let output = Command::new("java")
             .args(node.java_arguments("kafka.tools.StorageTool"))
             .args(["format", "-t", CLUSTER_ID, "-c"])
             .arg(node.directory.join("server.properties"))
+            .args(security.scram.iter().flat_map(|user| ["--add-scram", user]))
             .output()
             .map_err(|error| format!("cannot run java: {error}. On Debian: apt install default-jre-headless"))?;
         if !output.status.success() {
@@ -184,9 +237,7 @@ impl Node {
     }
 
     fn java_arguments(&self, class: &str) -> Vec<String> {
-        let class_path = format!("{}/*", self.lib.display());
-        let jvm = JVM.map(str::to_owned);
-        jvm.into_iter().chain(["-cp".into(), class_path, class.into()]).collect()
+        java_arguments(&self.lib, class)
     }
 
     /// Starts the broker and waits until it takes connections.

@@ -3,7 +3,7 @@
 //! Every plug-in takes the settings `fault.*`: `fault.phase` names the callback (`poll`, `put`, `connector.start` ...),
 //! `fault.kind` is `panic`, `error`, `retriable`, `block` (for ever) or `slow` (`fault.slow.ms`, 100 unless set),
 //! `fault.after` lets so many calls pass before, `fault.times` ends it after so many faults, `fault.task` restricts it to
-//! one task. Calls are counted over restarts, by the name of the connector (`fault.key` where there is no `name`) and the
+//! one task; `fault.also` is a second one, always there, as `phase=kind`. Calls are counted over restarts, by the name of the connector (`fault.key` where there is no `name`) and the
 //! phase, so that `fault.times=1` means once and not once for each life.
 //!
 //! Classes with `Blocking` in their names say `blocking()` and park their thread; the others pend.
@@ -125,6 +125,7 @@ enum Kind {
 struct Fault {
     key: String,
     fault: Option<(String, Kind)>,
+    also: Option<(String, Kind)>,
     after: u64,
     times: u64,
     slow: Duration,
@@ -133,19 +134,23 @@ struct Fault {
 impl Fault {
     fn from_props(props: &Props) -> Result<Fault> {
         let key = props.get("name").or(props.get("fault.key")).cloned().unwrap_or_else(|| "faulty".to_owned());
-        let kind = match text(props, "fault.kind", "error").as_str() {
-            "panic" => Kind::Panic,
-            "error" => Kind::Error,
-            "retriable" => Kind::Retriable,
-            "block" => Kind::Block,
-            "slow" => Kind::Slow,
-            other => return Err(ConnectError::config(format!("fault.kind is '{other}'"))),
+        let kind_of = |text: &str| match text {
+            "panic" => Ok(Kind::Panic),
+            "error" => Ok(Kind::Error),
+            "retriable" => Ok(Kind::Retriable),
+            "block" => Ok(Kind::Block),
+            "slow" => Ok(Kind::Slow),
+            other => Err(ConnectError::config(format!("'{other}' is no kind of fault"))),
         };
+        let kind = kind_of(&text(props, "fault.kind", "error"))?;
+        let also = props.get("fault.also").and_then(|text| text.split_once('='));
+        let also = also.map(|(phase, kind)| Ok::<_, ConnectError>((phase.to_owned(), kind_of(kind)?))).transpose()?;
         let elsewhere = props.get("fault.task").is_some_and(|task| props.get("task.id").is_some_and(|id| id != task));
         let phase = props.get("fault.phase").filter(|_| !elsewhere);
         Ok(Fault {
             key,
             fault: phase.map(|phase| (phase.clone(), kind)),
+            also,
             after: number(props, "fault.after", 0)?,
             times: number(props, "fault.times", u64::MAX)?,
             slow: Duration::from_millis(number(props, "fault.slow.ms", 100)?),
@@ -157,6 +162,10 @@ impl Fault {
         let mut counts = lock(&COUNTS);
         let counts = counts.entry(format!("{}/{phase}", self.key)).or_default();
         counts.calls += 1;
+        if let Some((_, kind)) = self.also.as_ref().filter(|(faulty, _)| faulty == phase) {
+            counts.faults += 1;
+            return Some((*kind, counts.faults));
+        }
         let kind = self.fault.as_ref().filter(|(faulty, _)| faulty == phase)?.1;
         if counts.calls <= self.after || counts.faults >= self.times {
             return None;

@@ -2,7 +2,8 @@
 
 pub mod broker;
 pub mod faulty;
-mod kafka_lib;
+pub mod java_worker;
+pub mod kafka_lib;
 pub mod node;
 pub mod process;
 

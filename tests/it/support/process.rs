@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::future::Future;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -37,21 +37,58 @@ exec 3<&-
 exec "$@"
 "#;
 
+/// The executable of connect-node.
+pub fn binary() -> String {
+    std::env::var(BINARY_VARIABLE).unwrap_or_else(|_| env!("CARGO_BIN_EXE_connect-node").to_owned())
+}
+
 /// A worker with its settings, alive or not. Killed when dropped.
 pub struct Worker {
     directory: TempDir,
     url: String,
-    program: Vec<String>,
+    /// What runs with the settings.
+    pub(super) program: Vec<String>,
+    /// Variables of its environment.
+    pub environment: Vec<(&'static str, &'static str)>,
     child: Option<Child>,
 }
 
 impl Worker {
     /// The daemon with internal topics and a group of its own, not started. `settings` win over these.
     pub fn new(bootstrap: &str, settings: &[(&str, &str)]) -> Worker {
-        let binary = std::env::var(BINARY_VARIABLE).unwrap_or_else(|_| env!("CARGO_BIN_EXE_connect-node").to_owned());
-        let worker = Worker::with_program(bootstrap, settings, vec![binary, "distributed".to_owned()]);
+        let worker = Worker::with_program(bootstrap, settings, vec![binary(), "distributed".to_owned()]);
         let properties = worker.properties().display().to_string();
         Worker { program: [worker.program.clone(), vec![properties]].concat(), ..worker }
+    }
+
+    /// The daemon in standalone mode, with an offset file of its own and no connectors; see [`Worker::with_connector`].
+    pub fn standalone(bootstrap: &str, settings: &[(&str, &str)]) -> Worker {
+        let mut worker = Worker::new(bootstrap, settings);
+        worker.program[1] = "standalone".to_owned();
+        let mut text = fs::read_to_string(worker.properties()).unwrap();
+        text.push_str(&format!("offset.storage.file.filename={}\n", worker.offset_file().display()));
+        fs::write(worker.properties(), text).unwrap();
+        worker
+    }
+
+    /// Where a standalone worker keeps its offsets.
+    pub fn offset_file(&self) -> PathBuf {
+        self.directory.path().join("connect.offsets")
+    }
+
+    /// A connector on the command line: the name of the file below the directory of this worker, and its content.
+    pub fn with_connector(&mut self, file: &str, content: &str) {
+        let path = self.directory.path().join(file);
+        fs::write(&path, content).unwrap();
+        self.program.push(path.display().to_string());
+    }
+
+    /// Another program from the next start on, with the same file of settings and what follows it.
+    pub fn become_program(&mut self, program: &[&str]) {
+        let properties = self.properties().display().to_string();
+        let arguments = self.program.iter().position(|argument| *argument == properties).expect("it has settings");
+        let program = program.iter().map(|word| (*word).to_owned());
+        self.program = program.chain(self.program.split_off(arguments)).collect();
     }
 
     /// This test binary, running `test`, which has to start a worker with the settings that [`PROPERTIES_VARIABLE`] names.
@@ -81,7 +118,7 @@ impl Worker {
         // The last line of a name counts.
         lines.extend(settings.iter().map(|(name, value)| format!("{name}={value}")));
         fs::write(directory.path().join("worker.properties"), lines.join("\n") + "\n").unwrap();
-        Worker { directory, url: format!("http://127.0.0.1:{port}"), program, child: None }
+        Worker { directory, url: format!("http://127.0.0.1:{port}"), program, environment: Vec::new(), child: None }
     }
 
     /// A directory of its own for what its connectors read and write.
@@ -114,6 +151,7 @@ impl Worker {
             .args(["-c", LEASH, "leash"])
             .args(&self.program)
             .env(PROPERTIES_VARIABLE, self.properties())
+            .envs(self.environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -132,10 +170,15 @@ impl Worker {
 
     /// Asks for an orderly end, as `kill` does, and waits for it.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let process = self.child.as_ref().and_then(Child::id).expect("the worker runs");
-        let killed = Command::new("kill").args(["-TERM", &process.to_string()]).status().await.unwrap();
-        assert!(killed.success());
+        self.signal("TERM").await;
         self.exit(PATIENCE).await
+    }
+
+    /// Sends a signal and does not wait.
+    pub async fn signal(&self, name: &str) {
+        let process = self.child.as_ref().and_then(Child::id).expect("the worker runs");
+        let sent = Command::new("kill").args(["-s", name, &process.to_string()]).status().await.unwrap();
+        assert!(sent.success());
     }
 
     /// Waits until the process ends by itself.
@@ -155,6 +198,15 @@ impl Worker {
     /// Everything that it and its earlier lives have logged.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
+    }
+
+    /// Another command of connect-node with the same settings, run to its end.
+    pub async fn command(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(binary());
+        command.args(arguments).arg(self.properties()).envs(self.environment.iter().copied());
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(PATIENCE, command.output()).await;
+        output.unwrap_or_else(|_| panic!("{arguments:?} did not end within {} s", PATIENCE.as_secs())).unwrap()
     }
 
     /// The end of its log.

@@ -6,6 +6,8 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("node", &["*"]),
     ("quickstart", &["node", "actors", "plugins", "config"]),
     ("topics", &["*"]),
+    ("standalone", &["node", "actors", "plugins", "config"]),
+    ("hand_back", &["actors", "storage", "backend", "config", "cluster", "connect_api"]),
     ("rest", &["actors", "plugins", "metrics", "connect_api"]),
     ("actors", &["cluster", "plugins", "pipeline", "storage", "backend", "config", "metrics", "connect_api"]),
     ("pipeline", &["storage", "backend", "metrics", "connect_api"]),
@@ -64,8 +66,15 @@ pub const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[];
 /// Test files that sleep: file, how many calls, why no condition can be awaited.
 pub const SLEEPS: &[(&str, usize, &str)] = &[
     ("src/actors/supervision.rs", 1, "no time at all: lets the messages of a stopped actor be handled"),
+    ("src/node/signals.rs", 1, "paused time: the moments at which signals come"),
+    (
+        "src/pipeline/sink/tests/rig.rs",
+        3,
+        "paused time: what must not happen in a while, and polls of a task that a test scripts",
+    ),
+    ("src/pipeline/source/tests.rs", 7, "paused time: what must not happen without a lease"),
     ("src/storage/tests/log.rs", 1, "paused time: an outage of a minute"),
-    ("src/storage/tests/transactions.rs", 1, "paused time: the delay itself is what is tested"),
+    ("src/storage/tests/transactions.rs", 2, "paused time: the delays themselves are what is tested"),
     ("tests/it/rest/connections.rs", 1, "a client that is slow on purpose"),
     (
         "tests/it/scenarios/runner.rs",
@@ -94,5 +103,7 @@ pub const IGNORED: &[(&str, usize, &str)] = &[
         1,
         "takes a minute; run after a change of a rule, the same check with fewer seeds always runs",
     ),
+    ("src/actors/herder/tests.rs", 1, "a measurement, which asserts nothing; run when a start became slow"),
+    ("tests/it/guards/mod.rs", 1, "builds the program for each guard; run after a change of one, and before a release"),
     ("tests/it/scenarios.rs", 1, "needs a running worker that the caller names, for example Kafka's own"),
 ];

@@ -56,10 +56,13 @@ pub fn encode(data: &SchemaAndValue) -> Json {
 
 pub fn decode_schema(json: &Json) -> Result<Option<SchemaRef>, String> {
     let Some(kind) = json["type"].as_str() else { return Ok(None) };
-    let inner = |name: &str| decode_schema(&json[name])?.ok_or_else(|| format!("{kind} without {name}"));
+    let inner = |name: &str| match json.get(name) {
+        Some(schema) => decode_schema(schema),
+        None => Err(format!("{kind} without {name}")),
+    };
     let mut builder = match kind {
-        "array" => SchemaBuilder::new(SchemaType::Array(inner("items")?)),
-        "map" => SchemaBuilder::new(SchemaType::Map(inner("keys")?, inner("values")?)),
+        "array" => SchemaBuilder::array(inner("items")?),
+        "map" => SchemaBuilder::map(inner("keys")?, inner("values")?),
         "struct" => {
             let mut builder = SchemaBuilder::new_struct();
             for field in json["fields"].as_array().into_iter().flatten() {
@@ -118,12 +121,12 @@ pub fn encode_schema(schema: Option<&Schema>) -> Json {
         SchemaType::String => "string",
         SchemaType::Bytes => "bytes",
         SchemaType::Array(items) => {
-            put("items", encode_schema(Some(items)));
+            put("items", encode_schema(items.as_deref()));
             "array"
         }
         SchemaType::Map(keys, values) => {
-            put("keys", encode_schema(Some(keys)));
-            put("values", encode_schema(Some(values)));
+            put("keys", encode_schema(keys.as_deref()));
+            put("values", encode_schema(values.as_deref()));
             "map"
         }
         SchemaType::Struct(fields) => {
@@ -178,18 +181,13 @@ pub fn decode_value(schema: Option<&SchemaRef>, json: &Json) -> Result<Value, St
             Decimal { unscaled, scale: content["scale"].as_i64().ok_or("no scale")? as i32 }.into()
         }
         "array" => {
-            let items = match schema.map(|schema| schema.schema_type()) {
-                Some(SchemaType::Array(items)) => Some(items),
-                _ => None,
-            };
+            let items = schema.and_then(|schema| schema.value_schema());
             let elements = content.as_array().ok_or("no array")?.iter();
             elements.map(|element| decode_value(items, element)).collect::<Result<Vec<_>, _>>()?.into()
         }
         "map" => {
-            let (keys, values) = match schema.map(|schema| schema.schema_type()) {
-                Some(SchemaType::Map(keys, values)) => (Some(keys), Some(values)),
-                _ => (None, None),
-            };
+            let keys = schema.and_then(|schema| schema.key_schema());
+            let values = schema.and_then(|schema| schema.value_schema());
             let entries = content.as_array().ok_or("no map")?.iter();
             entries
                 .map(|entry| Ok((decode_value(keys, &entry[0])?, decode_value(values, &entry[1])?)))
@@ -229,17 +227,12 @@ pub fn encode_value(schema: Option<&Schema>, value: &Value) -> Json {
         Value::Time(millis) => encode_instant(schema, (*millis).into()),
         Value::Timestamp(millis) => encode_instant(schema, *millis),
         Value::Array(items) => {
-            let schema = match schema.map(Schema::schema_type) {
-                Some(SchemaType::Array(items)) => Some(&**items),
-                _ => None,
-            };
+            let schema = schema.and_then(Schema::value_schema).map(|schema| &**schema);
             json!({"array": items.iter().map(|item| encode_value(schema, item)).collect::<Vec<_>>()})
         }
         Value::Map(entries) => {
-            let (keys, values) = match schema.map(Schema::schema_type) {
-                Some(SchemaType::Map(keys, values)) => (Some(&**keys), Some(&**values)),
-                _ => (None, None),
-            };
+            let keys = schema.and_then(Schema::key_schema).map(|schema| &**schema);
+            let values = schema.and_then(Schema::value_schema).map(|schema| &**schema);
             let entry = |(key, value)| json!([encode_value(keys, key), encode_value(values, value)]);
             json!({"map": entries.iter().map(|(key, value)| entry((key, value))).collect::<Vec<_>>()})
         }

@@ -2,8 +2,8 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::bindings as rd;
 use tokio::sync::Notify;
@@ -22,9 +22,17 @@ pub(in crate::backend::kafka) enum Kind {
     Consumer,
 }
 
+/// Why the client has no connection: the last line of its log that says so. Requests time out without a reason.
+type Trouble = Mutex<Option<String>>;
+
+/// What a line of the log is about when a connection was not made or was lost.
+const CONNECTION_FAILED: &[u8] = b"FAIL";
+
 /// The client itself; freed with its last user.
 struct Handle {
     client: NonNull<rd::rd_kafka_t>,
+    /// What the client has a pointer to; freed behind it.
+    trouble: Box<Trouble>,
     /// See [`Client::is_stuck`].
     stuck: AtomicBool,
 }
@@ -46,10 +54,19 @@ impl Drop for Handle {
 pub(in crate::backend::kafka) struct Client(Arc<Handle>);
 
 /// Passes a line of the client's log on. Settings never appear in these lines.
-extern "C" fn log(_client: *const rd::rd_kafka_t, level: c_int, facility: *const c_char, line: *const c_char) {
+extern "C" fn log(client: *const rd::rd_kafka_t, level: c_int, facility: *const c_char, line: *const c_char) {
     // SAFETY: librdkafka passes two strings that live until this function returns.
     let (facility, line) =
         unsafe { (CStr::from_ptr(facility).to_string_lossy(), CStr::from_ptr(line).to_string_lossy()) };
+    if facility.as_bytes() == CONNECTION_FAILED && !client.is_null() {
+        // SAFETY: the client lives; its opaque is null or the `Trouble` that `Client::new` gave it, which outlives it.
+        let trouble = unsafe { rd::rd_kafka_opaque(client).cast::<Trouble>().as_ref() };
+        if let Some(trouble) = trouble {
+            // Before the text stands the name of the thread.
+            let text = line.split_once("]: ").map_or(&*line, |(_, text)| text);
+            *trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
+        }
+    }
     match level {
         // Said at each attempt to connect, many times a second; why the attempts fail stands in a line of its own, which the library
         // does not repeat, and who waits for an answer says so.
@@ -117,6 +134,9 @@ impl Client {
     /// Makes a client; it connects by itself, in the background.
     pub(in crate::backend::kafka) fn new(kind: Kind, settings: &ClientSettings) -> Result<Client> {
         let config = Config::new(kind, settings)?;
+        let trouble = Box::<Trouble>::default();
+        // SAFETY: the configuration lives, and what it points to is freed behind the client.
+        unsafe { rd::rd_kafka_conf_set_opaque(config.0.as_ptr(), (&raw const *trouble).cast_mut().cast()) };
         let mut text: [c_char; ERROR_TEXT_BYTES] = [0; ERROR_TEXT_BYTES];
         let c_kind = match kind {
             Kind::Producer => rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,
@@ -128,7 +148,7 @@ impl Client {
             .ok_or_else(|| BackendError::Refused(format!("no Kafka client with these settings: {}", text_of(&text))))?;
         // The client has taken the configuration over.
         std::mem::forget(config);
-        let client = Client(Arc::new(Handle { client, stuck: AtomicBool::new(false) }));
+        let client = Client(Arc::new(Handle { client, trouble, stuck: AtomicBool::new(false) }));
         if kind == Kind::Consumer {
             // SAFETY: the client lives. All that a consumer has to say comes through its one queue from now on.
             check(unsafe { rd::rd_kafka_poll_set_consumer(client.ptr()) }, "setting up a Kafka consumer")?;
@@ -148,6 +168,16 @@ impl Client {
 
     pub(super) fn set_stuck(&self) {
         self.0.stuck.store(true, Ordering::Relaxed);
+    }
+
+    /// Why the client last failed to connect, if [`Client::forget_trouble`] was not called since.
+    pub(in crate::backend::kafka) fn trouble(&self) -> Option<String> {
+        self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The brokers have answered.
+    pub(in crate::backend::kafka) fn forget_trouble(&self) {
+        *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Logs what the client has to say where no thread waits at its main queue; otherwise it would pile up there.

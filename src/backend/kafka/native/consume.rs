@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::client::{Client, Kind, Queue};
 use super::copied;
-use super::errors::{check, error_of, take_error};
+use super::errors::{check, error_of_read, take_error};
 use super::partitions::PartitionList;
 use super::produce::each_header;
 use crate::backend::{BackendError, ClientSettings, Result};
@@ -125,7 +125,7 @@ impl<'a> Message<'a> {
                 // SAFETY: the message lives; so does the text of its error.
                 let text = unsafe { copied(rd::rd_kafka_message_errstr(self.message)) };
                 let what = self.partition().map_or("consuming".into(), |partition| format!("consuming {partition}"));
-                What::Error(error_of(code, &what, &text))
+                What::Error(error_of_read(code, &what, &text))
             }
         }
     }

@@ -75,6 +75,20 @@ pub(super) fn error_of(code: Code, what: &str, detail: &str) -> BackendError {
     }
 }
 
+/// As [`error_of`], where partitions are read: there a topic that is gone is no error of the request.
+pub(super) fn error_of_read(code: Code, what: &str, detail: &str) -> BackendError {
+    match (code, error_of(code, what, detail)) {
+        (
+            RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+            | RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_ID
+            | RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC
+            | RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION,
+            BackendError::Refused(message) | BackendError::Retriable(message),
+        ) => BackendError::UnknownPartition(message),
+        (_, error) => error,
+    }
+}
+
 /// Whether a partition's leader, or its epoch, is not what the client takes it for.
 pub(super) fn is_about_leaders(code: Code) -> bool {
     matches!(

@@ -1,6 +1,6 @@
 //! Admin requests: each has a queue of its own, whose one answer is awaited without blocking a thread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use rdkafka::bindings::rd_kafka_admin_op_t as Op;
 use rdkafka::bindings::rd_kafka_resp_err_t as Code;
 
 use super::client::{Client, Queue};
-use super::errors::{check, error_of, is_about_leaders, take_error};
+use super::errors::{check, error_of, error_of_read, is_about_leaders, take_error};
 use super::partitions::{PartitionList, elements};
 use super::{ERROR_TEXT_BYTES, c_string, copied, milliseconds, text_of};
-use crate::backend::{BackendError, GroupDescription, Isolation, NewTopic, Result};
+use crate::backend::{BackendError, FoundTopic, GroupDescription, Isolation, NewTopic, Result};
 
 /// How much longer than its own time-out an answer is awaited; the client answers before.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
@@ -236,7 +236,12 @@ impl Client {
                 Ok(())
             }
         })?;
-        let answer = pending.answer().await?;
+        // The client finds no leader of a topic that is gone, and says it of the whole request.
+        let Some(answer) = pending.answer_unless(Code::RD_KAFKA_RESP_ERR__NOENT).await? else {
+            let partitions: Vec<String> = partitions.iter().map(ToString::to_string).collect();
+            let message = format!("asking for offsets: no leader of {}", partitions.join(", "));
+            return Ok(Offsets::Stale(BackendError::UnknownPartition(message)));
+        };
         let mut found = BTreeMap::new();
         // SAFETY: the answer lives, and with it all that it points to.
         unsafe {
@@ -246,9 +251,9 @@ impl Client {
             for info in array(infos.cast_const(), count) {
                 let element = &*rd::rd_kafka_ListOffsetsResultInfo_topic_partition(*info);
                 let partition = TopicPartition::new(copied(element.topic), element.partition);
-                match check(element.err, &format!("asking for offsets of {partition}")) {
-                    Err(error) if is_about_leaders(element.err) => return Ok(Offsets::Stale(error)),
-                    checked => checked?,
+                if element.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                    let error = error_of_read(element.err, &format!("asking for offsets of {partition}"), "");
+                    return if is_about_leaders(element.err) { Ok(Offsets::Stale(error)) } else { Err(error) };
                 }
                 // A partition whose leader went away during the request has neither an error nor an offset.
                 if element.offset >= 0 {
@@ -384,38 +389,68 @@ impl Client {
         }
     }
 
-    /// How many partitions a topic has; `None` where it does not exist.
-    pub(in crate::backend::kafka) async fn describe_topic(&self, name: &str, timeout: Duration) -> Result<Option<i32>> {
-        let (op, what) = (Op::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, format!("describing topic {name}"));
+    /// A topic; `None` where there is none of that name.
+    pub(in crate::backend::kafka) async fn describe_topic(
+        &self,
+        name: &str,
+        timeout: Duration,
+    ) -> Result<Option<FoundTopic>> {
+        let mut found = self.describe_topics(&[name.to_owned()], timeout).await?;
+        Ok(found.remove(name))
+    }
+
+    /// Those of these topics that there are.
+    pub(in crate::backend::kafka) async fn describe_topics(
+        &self,
+        names: &[String],
+        timeout: Duration,
+    ) -> Result<BTreeMap<String, FoundTopic>> {
+        // The client refuses an empty list, and a name that is in it twice.
+        let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let what = match names.first() {
+            Some(name) if names.len() == 1 => format!("describing topic {name}"),
+            _ => format!("describing {} topics", names.len()),
+        };
+        let names: Vec<CString> =
+            names.into_iter().map(|name| c_string("the name of a topic", name)).collect::<Result<_>>()?;
+        let op = Op::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
         let pending = Pending::start(self, op, what.clone(), timeout, |options, queue| {
-            let name = c_string("the name of a topic", name)?;
+            let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
             // SAFETY: all that is passed lives during the calls, which copy what they keep.
             unsafe {
-                let topics = rd::rd_kafka_TopicCollection_of_topic_names(&mut name.as_ptr(), 1);
+                let topics = rd::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
                 let topics = Owned::new(topics, rd::rd_kafka_TopicCollection_destroy)?;
                 rd::rd_kafka_DescribeTopics(self.ptr(), topics.ptr(), options.ptr(), queue);
             }
             Ok(())
         })?;
         let answer = pending.answer().await?;
+        let mut found = BTreeMap::new();
         // SAFETY: the answer lives, and with it all that it points to.
         unsafe {
             let mut count = 0;
             let result = rd::rd_kafka_event_DescribeTopics_result(answer.ptr());
-            let topics = array(rd::rd_kafka_DescribeTopics_result_topics(result, &mut count).cast_const(), count);
-            let Some(topic) = topics.first() else { return Ok(None) };
-            let error = rd::rd_kafka_TopicDescription_error(*topic);
-            if !error.is_null() {
-                let detail = copied(rd::rd_kafka_error_string(error));
-                let unknown = Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-                if !code_of_result(rd::rd_kafka_error_code(error), unknown, &what, &detail)? {
-                    return Ok(None);
+            let topics = rd::rd_kafka_DescribeTopics_result_topics(result, &mut count).cast_const();
+            for topic in array(topics, count) {
+                let error = rd::rd_kafka_TopicDescription_error(*topic);
+                if !error.is_null() {
+                    let detail = copied(rd::rd_kafka_error_string(error));
+                    let unknown = Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+                    if !code_of_result(rd::rd_kafka_error_code(error), unknown, &what, &detail)? {
+                        continue;
+                    }
                 }
+                let mut partitions = 0;
+                rd::rd_kafka_TopicDescription_partitions(*topic, &mut partitions);
+                let id = id_of(rd::rd_kafka_TopicDescription_topic_id(*topic));
+                let name = copied(rd::rd_kafka_TopicDescription_name(*topic));
+                found.insert(name, FoundTopic { id, partitions: partitions as i32 });
             }
-            let mut partitions = 0;
-            rd::rd_kafka_TopicDescription_partitions(*topic, &mut partitions);
-            Ok(Some(partitions as i32))
         }
+        Ok(found)
     }
 
     /// The settings of a topic that have a value, with their defaults.
@@ -605,6 +640,20 @@ impl Client {
             Ok(exists.then_some(GroupDescription { state, protocol_type, members: info.member_cnt as usize }))
         }
     }
+}
+
+/// The number of an id; brokers before topic ids have none, which is 0.
+///
+/// # Safety
+/// `id` is null or a living id.
+unsafe fn id_of(id: *const rd::rd_kafka_Uuid_t) -> u128 {
+    if id.is_null() {
+        return 0;
+    }
+    // SAFETY: promised by the caller.
+    let (high, low) =
+        unsafe { (rd::rd_kafka_Uuid_most_significant_bits(id), rd::rd_kafka_Uuid_least_significant_bits(id)) };
+    (high as u64 as u128) << 64 | low as u64 as u128
 }
 
 /// `rd_kafka_group_list_destroy` with the constness that [`Owned`] wants.

@@ -1,0 +1,350 @@
+//! The pump of a sink over the cluster in memory, with paused time.
+
+mod rig;
+
+use std::time::Duration;
+
+use connect_api::ConnectError;
+
+use self::rig::{Rig, at, offsets, retriable};
+use super::*;
+use crate::backend::memory::Request;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+// ---- brokers that do not answer ----
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_position_is_reset_when_the_brokers_answer_again() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 2);
+    rig.start();
+    rig.until("the first records arrive", |world| world.puts.len() == 2).await;
+    rig.lease(false);
+    rig.pass(2 * SECOND).await;
+    rig.write("t", 0, 5);
+    rig.hooks.truncate_before("t", 0, 4);
+    rig.faults.fail_requests(Request::Bounds, 5, retriable());
+    rig.lease(true);
+    rig.until("what is left arrives", |world| world.offsets_of("t", 0) == [0, 1, 4, 5, 6]).await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_waits_for_no_broker() {
+    let mut rig = Rig::new(&["t"]);
+    rig.faults.set_down(true);
+    rig.start();
+    rig.pass(SECOND).await;
+    assert!(rig.stop().await < 3 * SECOND, "it waited for the list of topics");
+
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    let (settings, id) = (Default::default(), "open");
+    let writer = rig.backend.transactional_writer(&settings, id, SECOND).await.unwrap();
+    writer.begin().unwrap();
+    writer.send_offsets("connect-rig", &[(at("t", 0), 0)]).await.unwrap();
+    rig.start();
+    rig.pass(SECOND).await;
+    assert!(rig.stop().await < 3 * SECOND, "it waited for committed offsets");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_at_the_start_fails_no_task() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 1);
+    for request in [Request::Topics, Request::Committed, Request::Bounds] {
+        rig.faults.fail_requests(request, 4, retriable());
+    }
+    rig.start();
+    rig.until("the record arrives", |world| world.puts.len() == 1).await;
+    rig.stop().await;
+}
+
+// ---- topics that come and go ----
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_topic_is_closed_and_the_others_go_on() {
+    let mut rig = Rig::new(&["a", "b"]);
+    rig.topic("a", 1).await;
+    rig.topic("b", 2).await;
+    rig.write("a", 0, 1);
+    rig.write("b", 1, 1);
+    rig.start();
+    rig.until("records arrive", |world| world.puts.len() == 2).await;
+    rig.delete("b").await;
+    rig.until("b is closed", |world| world.saw("close b-0") && world.saw("close b-1")).await;
+    rig.write("a", 0, 1);
+    rig.until("a goes on", |world| world.offsets_of("a", 0) == [0, 1]).await;
+    let world = rig.world().events.clone();
+    let place = |event: &str| world.iter().position(|seen| seen == event).unwrap();
+    assert!(place("flush b-1=1") < place("close b-1"), "what was put is flushed before: {world:?}");
+    rig.stop().await;
+    assert_eq!(rig.world().events.iter().filter(|event| event.starts_with("close b")).count(), 2);
+    assert_eq!(rig.committed("a", 0).await, Some(2));
+    assert_eq!(rig.committed("b", 1).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_made_anew_is_read_from_its_beginning_also_with_fewer_partitions() {
+    for (partitions, records) in [(3, 1), (1, 1), (1, 9)] {
+        let mut rig = Rig::new(&["t", "other"]);
+        rig.topic("t", 3).await;
+        rig.topic("other", 1).await;
+        for partition in 0..3 {
+            rig.write("t", partition, 4);
+        }
+        rig.start();
+        rig.until("records arrive", |world| world.puts.len() == 12).await;
+        rig.until_committed("t", 0, 4).await;
+        rig.delete("t").await;
+        rig.topic("t", partitions).await;
+        rig.write("t", 0, records);
+        let expected: Vec<i64> = (0..4).chain(0..records as i64).collect();
+        rig.until("all new records arrive", |world| world.offsets_of("t", 0) == expected).await;
+        rig.until_committed("t", 0, records as i64).await;
+        assert!(rig.world().saw("close t-2"));
+        rig.write("other", 0, 1);
+        rig.until("the other goes on", |world| world.offsets_of("other", 0) == [0]).await;
+        rig.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_topics_and_partitions_are_picked_up_and_move_no_other() {
+    let mut rig = Rig::new(&["t", "late"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 1);
+    rig.start();
+    rig.until("the first record arrives", |world| world.puts.len() == 1).await;
+    rig.topic("late", 1).await;
+    rig.write("late", 0, 1);
+    rig.until("the late topic is read", |world| world.offsets_of("late", 0) == [0]).await;
+    rig.hooks.grow("t", 2);
+    rig.write("t", 1, 1);
+    rig.until("the new partition is read", |world| world.offsets_of("t", 1) == [0]).await;
+    let opened: Vec<_> = rig.world().events.iter().filter(|event| event.starts_with("open")).cloned().collect();
+    assert_eq!(opened, ["open t-0", "open late-0", "open t-1"]);
+    rig.stop().await;
+}
+
+// ---- rewinds ----
+
+#[tokio::test(start_paused = true)]
+async fn rewinds_wait_for_their_partition() {
+    for in_start in [true, false] {
+        let mut rig = Rig::new(&["t", "late"]);
+        rig.topic("t", 1).await;
+        rig.write("t", 0, 4);
+        let wanted = offsets(&[("t", 0, 2), ("late", 0, 1)]);
+        match in_start {
+            true => rig.world().start_rewinds = wanted,
+            false => rig.world().open_rewinds = wanted,
+        }
+        rig.start();
+        rig.until("records arrive", |world| !world.puts.is_empty()).await;
+        assert_eq!(rig.world().offsets_of("t", 0), [2, 3]);
+        rig.topic("late", 1).await;
+        rig.write("late", 0, 3);
+        rig.until("late records arrive", |world| !world.offsets_of("late", 0).is_empty()).await;
+        assert_eq!(rig.world().offsets_of("late", 0), [1, 2]);
+        rig.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rewind_to_where_nothing_is_falls_back_to_the_reset() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 2);
+    rig.world().put_rewinds = offsets(&[("t", 0, 100)]);
+    rig.start();
+    rig.until("all records come again", |world| world.offsets_of("t", 0) == [0, 1, 0, 1]).await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rewind_that_the_broker_cannot_do_yet_is_tried_again() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 3);
+    rig.world().put_rewinds = offsets(&[("t", 0, 1)]);
+    rig.faults.fail_requests(Request::Seek, 3, retriable());
+    rig.start();
+    rig.until("the records come again", |world| world.offsets_of("t", 0) == [0, 1, 2, 1, 2]).await;
+    rig.stop().await;
+    assert_eq!(rig.committed("t", 0).await, Some(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rewind_that_is_refused_fails_the_task_and_commits_nothing_beyond() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 3);
+    rig.world().put_rewinds = offsets(&[("t", 0, 1)]);
+    rig.faults.fail_requests(Request::Seek, 1, BackendError::Refused("no".into()));
+    rig.start();
+    let failure = rig.end().await.unwrap_err();
+    assert_eq!(failure.phase, Phase::Consume, "{failure:?}");
+    assert!(rig.committed("t", 0).await <= Some(1), "what the task wanted again is not committed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rewind_of_what_the_task_does_not_read_fails_it() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 1);
+    rig.world().put_rewinds = offsets(&[("elsewhere", 7, 1)]);
+    rig.start();
+    let failure = rig.end().await.unwrap_err();
+    assert!(failure.message.contains("elsewhere-7"), "{failure:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_failed_flush_the_reader_goes_back_as_soon_as_it_can() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 2);
+    rig.world().pre_commit.push_back(Err(ConnectError::fatal("disk full")));
+    rig.faults.fail_requests(Request::Seek, 3, retriable());
+    rig.start();
+    rig.until("records arrive", |world| world.puts.len() == 2).await;
+    rig.commit.raise();
+    rig.until("they come again", |world| world.offsets_of("t", 0) == [0, 1, 0, 1]).await;
+    rig.until_committed("t", 0, 2).await;
+    rig.stop().await;
+}
+
+// ---- commits ----
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_failed_is_tried_again_while_paused() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 3);
+    rig.start();
+    rig.until("records arrive", |world| world.puts.len() == 3).await;
+    rig.faults.fail_requests(Request::Commit, 2, retriable());
+    rig.steer(Directive::Pause);
+    rig.until_committed("t", 0, 3).await;
+    assert_eq!(rig.world().puts.len(), 3);
+    rig.steer(Directive::Run);
+    rig.write("t", 0, 1);
+    rig.until("it goes on", |world| world.puts.len() == 4).await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_commit_is_under_way_at_a_time() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 1);
+    rig.start();
+    rig.until("a record arrives", |world| world.puts.len() == 1).await;
+    rig.faults.hold_commits(true);
+    for count in 2..4 {
+        rig.commit.raise();
+        // Longer than the pump waits for the answer.
+        rig.pass(6 * SECOND).await;
+        rig.write("t", 0, 1);
+        rig.until("records go on", |world| world.puts.len() == count).await;
+    }
+    rig.commit.raise();
+    rig.pass(6 * SECOND).await;
+    assert_eq!(rig.faults.held_commits(), 1, "a later commit could land before it and be undone by it");
+    rig.faults.hold_commits(false);
+    rig.until_committed("t", 0, 3).await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_commit_waits_for_the_one_under_way() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 1);
+    rig.start();
+    rig.until("a record arrives", |world| world.puts.len() == 1).await;
+    rig.faults.hold_commits(true);
+    rig.commit.raise();
+    rig.pass(6 * SECOND).await;
+    rig.write("t", 0, 1);
+    rig.until("a record arrives", |world| world.puts.len() == 2).await;
+    rig.steer(Directive::Stop { deadline: Instant::now() + 2 * SECOND, commit: true });
+    rig.pass(SECOND).await;
+    assert_eq!(rig.faults.held_commits(), 1);
+    rig.faults.hold_commits(false);
+    rig.end().await.unwrap();
+    assert_eq!(rig.committed("t", 0).await, Some(2));
+}
+
+// ---- put ----
+
+#[tokio::test(start_paused = true)]
+async fn a_put_is_retried_with_the_same_batch_and_commits_go_on_meanwhile() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 2);
+    rig.start();
+    rig.until("records arrive", |world| world.puts.len() == 2).await;
+    {
+        let mut world = rig.world();
+        world.put_timeout = Some(10 * SECOND);
+        world.put.extend([Err(ConnectError::retriable("busy")), Err(ConnectError::retriable("busy"))]);
+    }
+    rig.write("t", 0, 3);
+    rig.until("put fails", |world| world.put_calls == 2).await;
+    let began = Instant::now();
+    rig.write("t", 0, 1);
+    rig.commit.raise();
+    rig.until("what was put before is flushed", |world| world.saw("flush t-0=2")).await;
+    rig.until_committed("t", 0, 2).await;
+    assert!(began.elapsed() < 10 * SECOND);
+    assert_eq!(rig.world().puts.len(), 2, "nothing is read meanwhile");
+    rig.until("it is given again", |world| world.offsets_of("t", 0) == [0, 1, 2, 3, 4, 5]).await;
+    assert!(began.elapsed() > 19 * SECOND, "the task asked for more time: {:?}", began.elapsed());
+    rig.stop().await;
+    assert_eq!(rig.committed("t", 0).await, Some(6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_waits_loses_the_records_of_a_deleted_topic() {
+    let mut rig = Rig::new(&["a", "b"]);
+    rig.topic("a", 1).await;
+    rig.topic("b", 1).await;
+    rig.start();
+    rig.until("both are open", |world| world.saw("open a-0") && world.saw("open b-0")).await;
+    rig.lease(false);
+    rig.pass(2 * SECOND).await;
+    rig.write("a", 0, 1);
+    rig.write("b", 0, 1);
+    {
+        let mut world = rig.world();
+        world.put_timeout = Some(120 * SECOND);
+        world.put.push_back(Err(ConnectError::retriable("busy")));
+    }
+    rig.lease(true);
+    rig.until("put fails", |world| world.put_calls == 1).await;
+    rig.delete("b").await;
+    rig.until("b is closed", |world| world.saw("close b-0")).await;
+    rig.until("the batch is given again", |world| !world.puts.is_empty()).await;
+    assert_eq!(rig.world().puts, [(at("a", 0), 0)]);
+    rig.stop().await;
+}
+
+// ---- the end ----
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_hangs_hides_no_failure() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 1);
+    rig.world().put.push_back(Err(ConnectError::fatal("the first failure")));
+    rig.world().stop_hangs = true;
+    rig.start();
+    rig.until("it stops", |world| world.saw("stop")).await;
+    assert_eq!(rig.phase.current().0, Phase::Stop);
+    let failure = rig.phase.failure().expect("it is known before the end");
+    assert_eq!((failure.phase, &*failure.message), (Phase::Put, "the first failure"));
+}
