@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use connect_node::actors::clients;
+use connect_node::backend::ClientSettings;
 use connect_node::config::{WorkerConfig, environment};
 use connect_node::node::Node;
 use connect_node::plugins::Registry;
@@ -91,7 +92,8 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Topics(arguments) => {
             logging::init(filter.as_deref().or(Some("warn")))?;
-            topics::run(&arguments)
+            let backend = backend::open(&arguments.bootstrap_servers, &ClientSettings::new())?;
+            topics::run(backend, &arguments)
         }
     }
 }

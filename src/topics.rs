@@ -8,9 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 
-use crate::backend::{
-    Ack, Backend, ClientSettings, Isolation, ProducerRecord, ReadBatch, StartOffset, TopicPartition, open,
-};
+use crate::backend::{Ack, Backend, ClientSettings, Isolation, ProducerRecord, ReadBatch, StartOffset, TopicPartition};
 
 /// Records of one read.
 const BATCH: usize = 1000;
@@ -28,7 +26,7 @@ pub struct Arguments {
     command: Command,
     /// Where the topics are: embedded:DIR, which no worker may hold at the same time, or Kafka's HOST:PORT.
     #[arg(long, global = true, value_name = "SERVERS", default_value = "embedded:connect-node-quickstart/data")]
-    bootstrap_servers: String,
+    pub bootstrap_servers: String,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -56,11 +54,10 @@ enum Command {
     },
 }
 
-/// Runs one of them to its end.
-pub fn run(arguments: &Arguments) -> Result<()> {
+/// Runs one of them to its end, on the backend of its `bootstrap_servers`.
+pub fn run(backend: Arc<dyn Backend>, arguments: &Arguments) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let backend = open(&arguments.bootstrap_servers, &ClientSettings::new())?;
         match &arguments.command {
             Command::Ls => {
                 for (name, partitions) in backend.admin().list_topics().await? {

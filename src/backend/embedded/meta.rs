@@ -224,6 +224,9 @@ impl Meta {
             Effect::TopicDeleted { name, id } => {
                 self.topics.remove(name);
                 self.deleted.insert(*id);
+                for open in self.transactional_ids.values_mut().filter_map(|known| known.open.as_mut()) {
+                    open.offsets.retain(|(_, partition, _)| partition.topic != *name);
+                }
             }
             Effect::TopicSwept { id, last, .. } => {
                 if *last {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::meta::{Effect, Meta, Place, Topic, TransactionId};
 use super::policy::Policy;
 use super::wire::{Row, RowBuilder};
-use crate::backend::rules::{AUTO_CREATED_PARTITIONS, is_compacted, keyless, partition_count, unknown};
+use crate::backend::rules::{AUTO_CREATED_PARTITIONS, is_compacted, keyless, partition_count};
 use crate::backend::{BackendError, Result};
 
 /// Where an answer goes.
@@ -219,7 +219,9 @@ impl Planner {
         }
         let fits = |topic: &&Topic| usize::try_from(row.partition).is_ok_and(|at| at < topic.partitions.len());
         let topic = self.meta.topics.get(&row.topic).filter(fits);
-        let topic = topic.ok_or_else(|| unknown(&TopicPartition::new(&*row.topic, row.partition)))?;
+        let topic = topic.ok_or_else(|| {
+            BackendError::Refused(format!("there is no partition {} of topic {}", row.partition, row.topic))
+        })?;
         if row.keyless && is_compacted(&topic.config) {
             return Err(keyless(&row.topic));
         }

@@ -102,6 +102,39 @@ async fn all_is_there_after_it_was_closed_and_what_was_open_is_aborted() {
 }
 
 #[tokio::test]
+async fn what_was_set_and_deleted_stays_so_after_a_kill() {
+    let disk = SimulatedDisk::new();
+    let backend = start(&disk).unwrap();
+    create(&backend, &[]).await;
+    let (admin, offsets) = (backend.admin(), backend.committed_offsets());
+    let (at, beside) = (TopicPartition::new(TOPIC, 0), TopicPartition::new("beside", 0));
+    offsets.commit("group", &[(at.clone(), 17), (beside.clone(), 3)]).await.unwrap();
+    let open = backend.transactional_writer(&ClientSettings::new(), "open", PATIENCE).await.unwrap();
+    open.begin().unwrap();
+    open.send_offsets("group", &[(at.clone(), 99), (beside.clone(), 4)]).await.unwrap();
+    let wanted = [TOPIC.to_owned()];
+    let first = admin.find_topics(&wanted).await.unwrap()[TOPIC];
+    admin.delete_topic(TOPIC).await.unwrap();
+    open.commit(PATIENCE).await.unwrap();
+    create(&backend, &[]).await;
+    admin.set_topic_setting(TOPIC, "min.compaction.lag.ms", "60000").await.unwrap();
+    let disk = disk.cut(|_| false);
+    let backend = start(&disk).unwrap();
+    let admin = backend.admin();
+    assert_eq!(backend.committed_offsets().all("group").await.unwrap(), [(beside, 4)], "another topic of that name");
+    assert_ne!(admin.find_topics(&wanted).await.unwrap()[TOPIC].id, first.id);
+    let described = admin.describe_topic(TOPIC).await.unwrap().unwrap();
+    assert_eq!(described.setting("min.compaction.lag.ms"), Some("60000"));
+    assert_eq!(described.setting("cleanup.policy"), Some("delete"));
+    // The id of a topic that was deleted last is not given again.
+    admin.delete_topic(TOPIC).await.unwrap();
+    let second = backend.store.view().meta.last_id;
+    let backend = start(&disk.cut(|_| false)).unwrap();
+    create(&backend, &[]).await;
+    assert!(backend.admin().find_topics(&wanted).await.unwrap()[TOPIC].id > second.into());
+}
+
+#[tokio::test]
 async fn a_transaction_ends_with_the_handle_of_its_writer() {
     let backend = start(&SimulatedDisk::new()).unwrap();
     let open = backend.transactional_writer(&ClientSettings::new(), "id", PATIENCE).await.unwrap();

@@ -176,6 +176,9 @@ impl TopicAdmin for MemoryAdmin {
             state.topics.remove(name);
             // The group coordinator does the same.
             state.groups.values_mut().for_each(|group| group.offsets.retain(|partition, _| &*partition.topic != name));
+            for open in state.transactional_ids.values_mut().filter_map(|known| known.open.as_mut()) {
+                open.offsets.retain(|(_, partition, _)| &*partition.topic != name);
+            }
             state.wake_all();
             Some(Ok(()))
         };

@@ -5,7 +5,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["*"]),
     ("node", &["*"]),
     ("quickstart", &["node", "actors", "plugins", "config"]),
-    ("topics", &["*"]),
+    ("topics", &["backend"]),
     ("standalone", &["node", "actors", "plugins", "config"]),
     ("hand_back", &["actors", "storage", "backend", "config", "cluster", "connect_api"]),
     ("rest", &["actors", "plugins", "metrics", "connect_api"]),
