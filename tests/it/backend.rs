@@ -82,6 +82,7 @@ contract!(
     an_abort_forgets_what_is_open,
     commits_offsets_without_being_a_member,
     deletes_offsets,
+    forgets_offsets_of_a_deleted_topic,
     creates_describes_and_deletes_topics,
     describes_groups,
     compacted_topics_take_no_record_without_a_key,
@@ -677,6 +678,18 @@ async fn deletes_offsets(backend: Subject) {
     offsets.delete(&group, &[at(&topic, 0)]).await.unwrap();
     assert_eq!(offsets.all(&group).await.unwrap(), [(at(&topic, 1), 3)]);
     offsets.delete(&unique("no-such-group"), &[at(&topic, 0)]).await.unwrap();
+}
+
+async fn forgets_offsets_of_a_deleted_topic(backend: Subject) {
+    let (gone, topic, group) = (new_topic(&backend, 1).await, new_topic(&backend, 1).await, unique("group"));
+    let offsets = backend.committed_offsets();
+    offsets.commit(&group, &[(at(&gone, 0), 7), (at(&topic, 0), 3)]).await.unwrap();
+    backend.admin().delete_topic(&gone).await.unwrap();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while offsets.committed(&group, &[at(&gone, 0)]).await.unwrap() != [None] {
+        assert!(tokio::time::Instant::now() < deadline, "the offset outlives its topic");
+    }
+    assert_eq!(offsets.all(&group).await.unwrap(), [(at(&topic, 0), 3)]);
 }
 
 async fn creates_describes_and_deletes_topics(backend: Subject) {
