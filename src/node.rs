@@ -177,6 +177,8 @@ impl Node {
 }
 
 fn run_actors(deps: Arc<Deps>, parts: HerderParts, stopped: Stopped) {
+    // What all lines of the log of this thread, and of the pumps of its actors, begin with.
+    let _worker = tracing::error_span!("worker", id = parts.identity.worker_id).entered();
     actix::System::new().block_on(async move {
         let (ends, ended) = oneshot::channel();
         let worker = supervision::start_watched(

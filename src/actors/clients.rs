@@ -48,6 +48,10 @@ pub struct SinkConsumer {
 pub fn internal(config: &WorkerConfig, kind: ClientKind) -> Result<ClientSettings> {
     let mut settings = client_settings::client_settings(kind, &config.client)?.settings;
     settings.insert("client.id".into(), format!("{}-internal", client_id_base(config)));
+    if kind == ClientKind::Producer {
+        // A claim, a status, a transaction is waited for; those that wait meanwhile go together anyway.
+        settings.entry("linger.ms".into()).or_insert_with(|| "0".into());
+    }
     Ok(settings)
 }
 

@@ -70,9 +70,10 @@ impl UnitActor {
     /// A unit that has not begun.
     pub fn new(start: StartUnit, deps: Arc<Deps>, worker: Addr<Worker>) -> Self {
         let StartUnit { run, spec, target, lease, offsets } = start;
+        // Of the highest level: also a log of errors alone says whose they are.
         let span = match &spec {
-            UnitSpec::Connector { name, .. } => tracing::info_span!("connector", connector = name),
-            UnitSpec::Task { id, .. } => tracing::info_span!("task", connector = id.connector, task = id.task),
+            UnitSpec::Connector { name, .. } => tracing::error_span!("connector", connector = name),
+            UnitSpec::Task { id, .. } => tracing::error_span!("task", connector = id.connector, task = id.task),
         };
         UnitActor {
             run,
@@ -143,7 +144,7 @@ impl UnitActor {
     }
 
     fn has_failed(&mut self, failure: Failure) {
-        tracing::error!(phase = %failure.phase, message = failure.message, "failed");
+        self.span.in_scope(|| tracing::error!(phase = %failure.phase, message = failure.message, "failed"));
         self.shown = TaskState::Failed;
         self.show(self.shown);
         self.report(UnitEvent::Failed(failure));
@@ -192,6 +193,7 @@ impl UnitActor {
 
     fn end(&mut self, context: &mut Context<Self>) {
         self.close_failed();
+        self.span.in_scope(|| tracing::info!("ended"));
         self.report(UnitEvent::Ended);
         context.stop();
     }
@@ -257,6 +259,12 @@ impl Handler<PumpReported> for UnitActor {
                 Report::Starting | Report::Halted | Report::TaskConfigs(_) => {}
             }
             self.show(if self.suspended { TaskState::Suspended } else { self.shown });
+            self.span.in_scope(|| match report {
+                Report::Running => tracing::info!("running"),
+                Report::Paused => tracing::info!("paused"),
+                Report::Halted => tracing::info!("stopped"),
+                Report::Starting | Report::TaskConfigs(_) => {}
+            });
             self.report(match report {
                 Report::Starting => UnitEvent::Starting,
                 Report::Running => UnitEvent::Running,

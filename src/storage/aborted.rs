@@ -45,8 +45,9 @@ pub(super) async fn read(
     let (name, wait) = FETCH_WAIT;
     settings.entry(name.to_owned()).or_insert_with(|| wait.to_owned());
     let settings = &settings;
-    let (committed, end) = scan(backend, partition, settings, Isolation::ReadCommitted, deadline).await?;
-    let (raw, _) = scan(backend, partition, settings, Isolation::ReadUncommitted, deadline).await?;
+    let committed = scan(backend, partition, settings, Isolation::ReadCommitted, deadline);
+    let raw = scan(backend, partition, settings, Isolation::ReadUncommitted, deadline);
+    let ((committed, end), (raw, _)) = tokio::try_join!(committed, raw)?;
     Ok(Readings { committed, raw, end })
 }
 
@@ -59,9 +60,11 @@ async fn scan(
 ) -> Result<(Last, i64), BackendError> {
     let remaining = || deadline.saturating_duration_since(Instant::now());
     let mut reader = backend.reader(settings, isolation)?;
-    let end = reader.end_offsets(std::slice::from_ref(partition), remaining()).await?;
-    let end = end.first().copied().unwrap_or_default();
-    reader.assign(&[(partition.clone(), StartOffset::Beginning)])?;
+    let asked = std::slice::from_ref(partition);
+    let end = reader.end_offsets(asked, remaining()).await?.first().copied().unwrap_or_default();
+    // Kafka's client takes half a second to find out by itself where the beginning is.
+    let begin = reader.beginning_offsets(asked, remaining()).await?.first().copied().unwrap_or_default();
+    reader.assign(&[(partition.clone(), StartOffset::At(begin))])?;
     let mut last = Last::new();
     let mut batch = ReadBatch::default();
     while reader.position(partition).is_none_or(|position| position < end) {

@@ -301,6 +301,15 @@ impl ConfigStore {
         self.writes.put(&self.log, check).await.map(|_| count)
     }
 
+    /// Looks early for what the first write would have to restate, so that this write does not wait for the look where there is nothing. It
+    /// writes nothing: a worker that only reads leaves the topic as it is.
+    pub async fn look_for_aborted(&self) {
+        let mut done = self.restated.lock().await;
+        if !*done && self.aborted_keys(RESTATE_TIMEOUT).await.is_ok_and(|keys| keys.is_empty()) {
+            *done = true;
+        }
+    }
+
     /// Before the first transaction, which takes the transactional id over: transactions of whoever had it may have been aborted, then or
     /// before. What fails is tried again before the next write, which it does not keep from being made.
     async fn restate_once(&self) {

@@ -78,7 +78,7 @@ impl Herder {
     }
 
     fn joined(&mut self, incarnation: Incarnation) {
-        tracing::info!(worker = self.parts.identity.worker_id, %incarnation, "joined");
+        tracing::info!(%incarnation, "joined");
         // Requests of an earlier time were for whoever ran then.
         self.restarts_seen = self.restarts_seen.max(incarnation.0);
     }

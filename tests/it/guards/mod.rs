@@ -28,28 +28,12 @@ struct Guard {
     guard: &'static str,
     /// The source without it.
     removed: &'static str,
-    /// The test that fails without it.
-    test: Test,
+    /// The test of the library that fails without it, by its path.
+    test: &'static str,
 }
 
 /// How long building and running one test may take.
 const LIMIT_SECONDS: &str = "400";
-
-/// A test by its path.
-enum Test {
-    /// In the library.
-    Lib(&'static str),
-    /// In the integration binary.
-    It(&'static str),
-}
-
-impl Test {
-    fn path(&self) -> &'static str {
-        match self {
-            Test::Lib(path) | Test::It(path) => path,
-        }
-    }
-}
 
 fn root() -> PathBuf {
     PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it for tests"))
@@ -71,7 +55,7 @@ fn every_guard_is_where_the_table_says_and_its_test_exists() {
         if guard == removed {
             wrong.push(format!("{name}: nothing is removed"));
         }
-        let function = test.path().rsplit("::").next().unwrap_or_default();
+        let function = test.rsplit("::").next().unwrap_or_default();
         if !tests.contains(&format!("fn {function}(")) && !tests.contains(&format!("{function},")) {
             wrong.push(format!("{name}: there is no test {function}"));
         }
@@ -100,9 +84,9 @@ fn each_removed_guard_is_noticed() {
         let place = copy.join(guard.file);
         let source = fs::read_to_string(&place).expect("it was just copied");
         fs::write(&place, source.replacen(guard.guard, guard.removed, 1)).expect("the copy is ours");
-        let verdict = verdict(&run(&copy, &guard.test), guard.test.path());
+        let verdict = verdict(&run(&copy, guard.test), guard.test);
         fs::write(&place, source).expect("the copy is ours");
-        println!("{} | {} | {}", guard.name, guard.test.path(), verdict.as_deref().unwrap_or("noticed"));
+        println!("{} | {} | {}", guard.name, guard.test, verdict.as_deref().unwrap_or("noticed"));
         unnoticed.extend(verdict.map(|why| format!("{}: {why}", guard.name)));
     }
     assert!(unnoticed.is_empty(), "{}", unnoticed.join("\n"));
@@ -120,15 +104,11 @@ fn copy_of_the_tree() -> PathBuf {
 }
 
 /// Builds and runs the test. One that hangs without its guard is ended with all that it has started.
-fn run(copy: &Path, test: &Test) -> Output {
-    let target: &[&str] = match test {
-        Test::Lib(_) => &["--lib"],
-        Test::It(_) => &["--test", "it"],
-    };
+fn run(copy: &Path, test: &str) -> Output {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", LIMIT_SECONDS]).arg(cargo).arg("test").args(target);
-    command.args(["--", "--exact", test.path()]);
+    command.args(["--kill-after=5", LIMIT_SECONDS]).arg(cargo).args(["test", "--lib"]);
+    command.args(["--", "--exact", test]);
     command.current_dir(copy).env("CARGO_TARGET_DIR", root().join("target/guards/build"));
     command.env_remove("CARGO_MANIFEST_DIR").output().expect("timeout is part of every system")
 }
