@@ -1,7 +1,8 @@
 //! Gives the internal topics back to Java workers: takes away what only connect-node understands, and puts right what a Java worker
 //! without exactly-once would read wrongly.
 //!
-//! A clean stop of the last worker leaves nothing to do; this command proves it. After a crash it does what the worker could not.
+//! A clean stop of the last worker leaves at most what was aborted in its last minute; this command proves it. After a crash it does what the
+//! worker could not.
 
 use std::sync::Arc;
 use std::time::Duration;

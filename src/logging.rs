@@ -1,7 +1,7 @@
 //! Structured logs: one line of text for each event, on stderr.
 //!
-//! A line carries the fields of the spans that it was written in: `worker`, `connector` and `task` (see [`worker_span`]
-//! and its siblings), as Kafka Connect's log context does (KIP-449). Lines of the Kafka client arrive through the `log`
+//! A line carries the fields of the spans that it was written in: `worker`, `connector` and `task`, as Kafka Connect's log context does
+//! (KIP-449). Spans are of the highest level, so that no filter takes the fields off its lines. Lines of the Kafka client arrive through the `log`
 //! crate under the targets `librdkafka` and `rdkafka`; they are shown from warnings on unless the filter names these
 //! targets.
 //!
@@ -10,7 +10,6 @@
 use std::io::{self, IsTerminal};
 use std::str::FromStr;
 
-use tracing::Span;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -54,22 +53,6 @@ pub fn init(filter: Option<&str>) -> Result<(), LoggingError> {
         .with(lines.with_filter(targets(filter)?))
         .try_init()
         .map_err(|_| LoggingError::AlreadySet)
-}
-
-/// The span of everything on a worker.
-pub fn worker_span(worker_id: &str) -> Span {
-    tracing::error_span!("worker", worker = worker_id)
-}
-
-/// The span of everything about a connector itself.
-pub fn connector_span(connector: &str) -> Span {
-    tracing::error_span!("connector", connector)
-}
-
-/// The span of everything about a task. Spans are of the highest level, so that no filter takes the fields off its
-/// lines.
-pub fn task_span(connector: &str, task: u32) -> Span {
-    tracing::error_span!("task", connector, task)
 }
 
 fn targets(filter: Option<&str>) -> Result<Targets, LoggingError> {
@@ -142,8 +125,8 @@ mod tests {
         let layer = fmt::layer().with_writer(move || writer.clone()).with_ansi(false);
         let subscriber = tracing_subscriber::registry().with(layer.with_filter(targets(Some("warn")).unwrap()));
         tracing::subscriber::with_default(subscriber, || {
-            let _worker = worker_span("10.0.0.1:8083").entered();
-            let _task = task_span("orders", 3).entered();
+            let _worker = tracing::error_span!("worker", worker = "10.0.0.1:8083").entered();
+            let _task = tracing::error_span!("task", connector = "orders", task = 3).entered();
             tracing::warn!(records = 5, "a batch was left out");
             tracing::info!("not shown");
         });

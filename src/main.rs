@@ -75,8 +75,9 @@ fn run(command: Command) -> Result<()> {
         Command::Standalone { worker_properties, connectors } => {
             logging::init(filter.as_deref())?;
             let (node, connectors) = standalone::start(&worker_properties, &connectors, Registry::built_in())?;
-            node.run_until_signal()?;
-            connectors.outcome()
+            let ended = node.run_until_signal();
+            // Why a connector is not there is why the worker ended.
+            connectors.outcome().and(ended)
         }
         Command::Leave { hand_back: _, worker_properties } => {
             logging::init(filter.as_deref().or(Some("warn")))?;

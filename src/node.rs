@@ -134,10 +134,9 @@ impl Node {
         })
     }
 
-    /// Asks for an orderly end from another thread.
-    pub fn ender(&self) -> impl Fn() + Send + use<> {
-        let shutdown = self.shutdown.clone();
-        move || shutdown.ask()
+    /// Whether an orderly end was asked for; also asks for it, from any thread.
+    pub fn shutdown(&self) -> Shutdown {
+        self.shutdown.clone()
     }
 
     /// Asks the herder.
@@ -178,7 +177,7 @@ impl Node {
 
 fn run_actors(deps: Arc<Deps>, parts: HerderParts, stopped: Stopped) {
     // What all lines of the log of this thread, and of the pumps of its actors, begin with.
-    let _worker = tracing::error_span!("worker", id = parts.identity.worker_id).entered();
+    let _worker = tracing::error_span!("worker", worker = parts.identity.worker_id).entered();
     actix::System::new().block_on(async move {
         let (ends, ended) = oneshot::channel();
         let worker = supervision::start_watched(

@@ -9,9 +9,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use tokio::sync::oneshot;
 
 use crate::actors::handle::{HerderError, HerderHandle, HerderRequest, TargetState};
+use crate::actors::shutdown::Shutdown;
 use crate::config::StandaloneConfig;
 use crate::config::connector_file::{ConnectorFile, InitialState};
 use crate::node::Node;
@@ -34,15 +34,15 @@ struct Wanted {
 /// The connectors of the command line, on their way to the worker.
 pub struct Connectors {
     creation: JoinHandle<Result<()>>,
-    /// Dropped, it ends the wait for what is not created yet.
-    stop: oneshot::Sender<()>,
+    shutdown: Shutdown,
 }
 
 impl Connectors {
     /// Why the connectors are not all there, once the worker has ended: it was ended for that reason. An end that somebody asked for is
     /// no error, even if it came before the last connector.
     pub fn outcome(self) -> Result<()> {
-        drop(self.stop);
+        // Where the worker ended by itself, nothing is created any more.
+        self.shutdown.ask();
         self.creation.join().map_err(|_| anyhow!("the thread that creates the connectors panicked"))?
     }
 }
@@ -55,16 +55,20 @@ pub fn start(worker_properties: &Path, connector_files: &[PathBuf], registry: Re
     let wanted = read_all(connector_files)?;
     let node = Node::start_standalone(config, registry)?;
     tracing::info!(url = node.url(), "REST API is listening");
-    let (herder, end) = (node.herder().clone(), node.ender());
-    let (stop, stopped) = oneshot::channel();
+    let (herder, shutdown) = (node.herder().clone(), node.shutdown());
+    let asked = shutdown.clone();
     let creation = thread::Builder::new().name("connectors".into()).spawn(move || {
-        let created = create_all(&herder, wanted, stopped);
-        if created.is_err() {
-            end();
+        let created = create_all(&herder, wanted, &asked);
+        if let Err(error) = &created {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "the worker ends, since a connector of the command line is not there"
+            );
+            asked.ask();
         }
         created
     })?;
-    Ok((node, Connectors { creation, stop }))
+    Ok((node, Connectors { creation, shutdown }))
 }
 
 /// All files, before anything runs: one broken file must not leave the others half started.
@@ -87,7 +91,7 @@ fn read_all(files: &[PathBuf]) -> Result<Vec<Wanted>> {
     Ok(wanted)
 }
 
-fn create_all(herder: &HerderHandle, wanted: Vec<Wanted>, stopped: oneshot::Receiver<()>) -> Result<()> {
+fn create_all(herder: &HerderHandle, wanted: Vec<Wanted>, shutdown: &Shutdown) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let create = async {
@@ -99,8 +103,10 @@ fn create_all(herder: &HerderHandle, wanted: Vec<Wanted>, stopped: oneshot::Rece
             Ok(())
         };
         tokio::select! {
+            // What a worker that leaves answers is no error of a connector.
+            biased;
+            _ = shutdown.asked() => Ok(()),
             created = create => created,
-            _ = stopped => Ok(()),
         }
     })
 }
@@ -114,13 +120,17 @@ async fn create(herder: &HerderHandle, name: &str, connector: ConnectorFile) -> 
         InitialState::Stopped => TargetState::Stopped,
     });
     let config = connector.config;
+    let mut tried = false;
     loop {
         let (name, config) = (name.to_owned(), config.clone());
         match herder.ask(|reply| HerderRequest::Create { name, config, initial_state, reply }).await {
             Ok(_) => break,
-            Err(HerderError::Unavailable(_)) => wait_until_ready(herder).await?,
+            // An attempt whose answer was lost had made it.
+            Err(HerderError::Conflict(_)) if tried => break,
+            Err(error) if error.is_passing() => wait_until_ready(herder).await?,
             Err(error) => bail!(error),
         }
+        tried = true;
     }
     while !has_started(herder, name).await? {
         tokio::time::sleep(LOOK_AGAIN).await;
@@ -140,7 +150,7 @@ async fn has_started(herder: &HerderHandle, name: &str) -> Result<bool> {
             let info = herder.ask(|reply| HerderRequest::ConnectorInfo(name.to_owned(), reply)).await;
             Ok(matches!(info, Err(HerderError::NotFound(_))))
         }
-        Err(HerderError::Unavailable(_)) => Ok(false),
+        Err(error) if error.is_passing() => Ok(false),
         Err(error) => bail!(error),
     }
 }
@@ -152,7 +162,7 @@ async fn wait_until_ready(herder: &HerderHandle) -> Result<()> {
         tokio::time::sleep(LOOK_AGAIN).await;
         match herder.ask(HerderRequest::Health).await {
             Ok(_) => return Ok(()),
-            Err(HerderError::Unavailable(_)) => {}
+            Err(error) if error.is_passing() => {}
             Err(error) => bail!(error),
         }
     }

@@ -7,6 +7,7 @@ use connect_api::{ConnectError, Props, Result};
 use crate::backend::{ClientSettings, Isolation};
 use crate::config::WorkerConfig;
 use crate::config::client_settings::{self, ClientKind};
+use crate::config::worker::with_prefix;
 use crate::pipeline::Reset;
 
 /// Bytes of records of one task that may wait for acknowledgement, unless `buffer.memory` says otherwise (Java's default).
@@ -106,10 +107,18 @@ pub fn sink_consumer(config: &WorkerConfig, connector: &Props) -> Result<SinkCon
 
 /// The worker's settings for this kind of client and over them the connector's overrides. What was overridden without effect is logged; what the
 /// worker's file says was, when the worker started.
+///
+/// An override that the worker's policy does not allow is an error here, too: the policy may be newer than the configuration.
 fn of_connector(config: &WorkerConfig, kind: ClientKind, connector: &Props) -> Result<client_settings::ClientSettings> {
+    let prefix = format!("{}override.", kind.prefix());
+    let policy = &config.client_override_policy;
+    if let Some(name) = with_prefix(connector, &prefix).into_keys().find(|name| !policy.allows(name)) {
+        let message = format!("{prefix}{name}: the worker's override policy {} does not allow it", policy.name());
+        return Err(ConnectError::config(message));
+    }
     let made = client_settings::client_settings(kind, &config.client_props_of(kind, connector))?;
     for warning in &made.warnings {
-        let setting = format!("{}override.{}", kind.prefix(), warning.name);
+        let setting = format!("{prefix}{}", warning.name);
         if connector.contains_key(&setting) {
             let connector = connector.get("name").map(String::as_str).unwrap_or_default();
             tracing::warn!(connector, setting, "{}", warning.why);
@@ -130,6 +139,40 @@ pub fn tasks_max(connector: &Props) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn worker(settings: &[(&str, &str)]) -> WorkerConfig {
+        let converter = "org.apache.kafka.connect.storage.StringConverter";
+        let needed = [("bootstrap.servers", "a:1"), ("key.converter", converter), ("value.converter", converter)];
+        WorkerConfig::from_props(props(&[&needed[..], settings].concat())).unwrap()
+    }
+
+    fn props(settings: &[(&str, &str)]) -> Props {
+        settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_login_of_the_worker_is_for_its_own_brokers() {
+        let jaas =
+            r#"org.apache.kafka.common.security.plain.PlainLoginModule required username="u" password="hunter2";"#;
+        let login = [("security.protocol", "SASL_PLAINTEXT"), ("sasl.mechanism", "PLAIN"), ("sasl.jaas.config", jaas)];
+        let holds_it = |config: &WorkerConfig, connector: &Props| {
+            source_producer(config, connector).unwrap().settings.values().any(|value| value.contains("hunter2"))
+        };
+        let config = worker(&login);
+        assert!(holds_it(&config, &Props::new()));
+        assert!(!holds_it(&config, &props(&[("producer.override.bootstrap.servers", "c:3")])));
+        let config = worker(&[&login[..], &[("producer.bootstrap.servers", "c:3")]].concat());
+        assert!(!holds_it(&config, &Props::new()));
+    }
+
+    #[test]
+    fn a_policy_that_is_newer_than_the_configuration_holds() {
+        let config = worker(&[("connector.client.config.override.policy", "None")]);
+        let error = source_producer(&config, &props(&[("producer.override.linger.ms", "9")])).err().unwrap();
+        assert!(error.message().contains("producer.override.linger.ms") && error.message().contains("None"), "{error}");
+        assert!(sink_consumer(&config, &props(&[("consumer.override.max.poll.records", "9")])).is_err());
+        assert!(source_producer(&config, &props(&[("consumer.override.max.poll.records", "9")])).is_ok());
+    }
 
     /// A task that stops may purge its client: the internal topics must not be on it, whatever the worker file says.
     #[test]

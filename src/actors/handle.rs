@@ -45,9 +45,20 @@ pub enum HerderError {
     /// No answer within [`REQUEST_TIMEOUT`]: 500.
     #[error("the request did not finish within {} s", REQUEST_TIMEOUT.as_secs())]
     Timeout,
+    /// The herder crashed with the request in its hands, or the worker ended; whether it was carried out is not known: 500.
+    #[error("the request was lost with a crash of the herder; try again")]
+    Lost,
     /// Anything else, for example a plug-in callback that failed: 500.
     #[error("{0}")]
     Internal(String),
+}
+
+impl HerderError {
+    /// Whether the same request may succeed later: nothing is wrong with it.
+    pub fn is_passing(&self) -> bool {
+        use HerderError::{Busy, Lost, Timeout, Unavailable};
+        matches!(self, Busy | Lost | Timeout | Unavailable(_))
+    }
 }
 
 /// The result of a request.
@@ -261,7 +272,7 @@ impl HerderHandle {
     }
 
     /// Sends the request that `make` builds and waits for its answer. A herder that crashed with the request in its hands
-    /// answers [`HerderError::Internal`].
+    /// answers [`HerderError::Lost`].
     pub async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> HerderRequest) -> HerderResult<T> {
         let (reply, answer) = oneshot::channel();
         match self.requests.try_send(make(reply)) {
@@ -273,9 +284,7 @@ impl HerderHandle {
         }
         match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => {
-                Err(HerderError::Internal("the request was lost with a crash of the herder; try again".into()))
-            }
+            Ok(Err(_)) => Err(HerderError::Lost),
             Err(_) => Err(HerderError::Timeout),
         }
     }

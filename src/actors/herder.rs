@@ -83,6 +83,8 @@ pub struct Herder {
     status_restarts: Restarts,
     registers_under_way: BTreeSet<Token>,
     seals: HashSet<(UnitId, u64)>,
+    /// Deleted connectors whose used topics are being forgotten.
+    forgetting: HashSet<String>,
     /// Whether the last request for the ends of the internal topics failed.
     ends_unknown: bool,
     cluster_id: Option<String>,
@@ -129,6 +131,7 @@ impl Herder {
             status_restarts: Restarts::new(),
             registers_under_way: BTreeSet::new(),
             seals: HashSet::new(),
+            forgetting: HashSet::new(),
             ends_unknown: false,
             cluster_id: None,
         }
@@ -298,7 +301,7 @@ impl Handler<StatusAnswer> for Herder {
             StatusAnswer::Written(token, Err(error)) => {
                 tracing::warn!(%error, "a register was not written");
                 self.registers_under_way.remove(&token);
-                let retriable = actions::is_retriable(&error);
+                let retriable = error.is_retriable();
                 self.step(Event::AppendFailed { token, retriable, error: error.to_string() }, context);
             }
             StatusAnswer::Sealed(unit, claim) => self.sealed(unit, claim, context),

@@ -9,7 +9,6 @@ use super::offset_committer::CommitTarget;
 use super::pump::PumpEnd;
 use crate::metrics::TaskRegistration;
 use crate::pipeline::Delivery;
-use crate::storage::offset_store::ConnectorOffsets;
 
 /// See the module.
 pub struct Prepared {
@@ -32,7 +31,7 @@ pub enum Channels {
     /// A connector, with the signal by which task configurations are asked for.
     Connector(Arc<Notify>),
     /// A source task.
-    Source(Arc<Delivery>, Arc<ConnectorOffsets>),
+    Source(Arc<Delivery>),
     /// A sink task.
     Sink,
 }
@@ -40,16 +39,8 @@ pub enum Channels {
 impl Channels {
     /// Closes them for good.
     pub fn close(&self) {
-        if let Channels::Source(delivery, _) = self {
+        if let Channels::Source(delivery) = self {
             delivery.revoke();
-        }
-    }
-
-    /// Where the records of a source task are.
-    pub fn source(&self) -> Option<(Arc<Delivery>, Arc<ConnectorOffsets>)> {
-        match self {
-            Channels::Source(delivery, offsets) => Some((delivery.clone(), offsets.clone())),
-            Channels::Connector(_) | Channels::Sink => None,
         }
     }
 

@@ -195,7 +195,8 @@ pub fn start(
     Ok(Pump { future: None, hold })
 }
 
-fn panicked(panic: Panic, phase: &PhaseCell) -> Failure {
+/// A panic as the failure of a pump, which may have failed before.
+pub fn panicked(panic: Panic, phase: &PhaseCell) -> Failure {
     // The hook has logged the panic. What the pump failed of before is the news.
     if let Some(first) = phase.failure() {
         return first;
@@ -226,6 +227,25 @@ mod tests {
             assert!(matches!(call(Duration::from_millis(1), hang), Err(CallError::Late)));
         }
         assert!(matches!(call(long, || 7), Err(CallError::Busy)));
+        runtime.shutdown_background();
+    }
+
+    #[test]
+    fn a_panic_is_the_failure_of_its_pump() {
+        supervision::install_panic_hook();
+        let runtime = pump_runtime().unwrap();
+        let pumps = Pumps::new(runtime.handle().clone());
+        for blocking in [false, true] {
+            let (ends, ended) = mpsc::channel();
+            let phase = Arc::<PhaseCell>::default();
+            phase.enter(Phase::Put);
+            let panics = Box::pin(async { panic!("on purpose") });
+            super::start(&pumps, blocking, "pump", phase, panics, move |end| ends.send(end).unwrap()).unwrap();
+            let end: PumpEnd = ended.recv_timeout(Duration::from_secs(20)).expect("its end is a message");
+            let failure = end.unwrap_err();
+            assert_eq!(failure.phase, Phase::Put);
+            assert!(failure.message.contains("on purpose") && failure.backtrace.is_some(), "{failure:?}");
+        }
         runtime.shutdown_background();
     }
 

@@ -10,7 +10,8 @@ use super::handle::ConnectorTaskId;
 use super::lease::Lease;
 use super::offset_committer::CommitTarget;
 use super::prepared::{Channels, Prepared};
-use super::supervision;
+use super::pump;
+use super::supervision::{self, Caught};
 use crate::config::WorkerConfig;
 use crate::config::worker::ConverterConfig;
 use crate::metrics::TaskKind;
@@ -105,7 +106,7 @@ fn prepare_source(
         metrics: metrics.clone(),
         lease: lease.clone(),
     };
-    let channels = Channels::Source(delivery.clone(), offsets.clone());
+    let channels = Channels::Source(delivery.clone());
     let blocking = task.blocking();
     let deps = deps.clone();
     let run = async move {
@@ -113,7 +114,8 @@ fn prepare_source(
         let (chain, converters) = plugins(&deps.registry, &deps.config, &connector_props)?;
         let context = SourceTaskContext::new(offsets.clone());
         let converter = SourceConverter::new(chain, converters);
-        SourcePump {
+        let phase = control.phase.clone();
+        let mut pump = SourcePump {
             task,
             context,
             props,
@@ -124,9 +126,12 @@ fn prepare_source(
             flush_timeout: timeout,
             control,
             metrics,
-        }
-        .run()
-        .await
+        };
+        let (worked, panicked) = match Caught(Box::pin(pump.work())).await {
+            Ok(worked) => (worked, false),
+            Err(panic) => (Err(pump::panicked(panic, &phase)), true),
+        };
+        pump.finish(worked, panicked).await
     };
     Ok(Prepared { blocking, run: Box::pin(run), channels, commit: Some(commit), registration: Some(registration) })
 }

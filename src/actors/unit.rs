@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{Instrument, Span};
+use tracing::Span;
 
 use super::connector_pump;
 use super::deps::{Deps, WATCH_INTERVAL};
@@ -19,7 +19,7 @@ use super::pump::{self, Pump, PumpEnd};
 use super::task_pump;
 use super::worker::Worker;
 use crate::metrics::{TaskRegistration, TaskState};
-use crate::pipeline::{Control, Directive, Failure, Phase, PhaseCell, Report, flush_offsets};
+use crate::pipeline::{Control, Directive, Failure, Phase, PhaseCell, Report};
 use crate::storage::offset_store::{ConnectorOffsets, OffsetStore};
 
 /// How long past the deadline of a stop a pump may take before it is abandoned: the time in which it notices.
@@ -44,8 +44,6 @@ pub struct UnitActor {
     registration: Option<TaskRegistration>,
     /// What it said last that it does; also while it is suspended.
     shown: TaskState,
-    /// Of a pump that failed, until its offsets are written.
-    failed: Option<Channels>,
     /// A stop was asked for: report the end when nothing can write any more.
     stopping: bool,
     span: Span,
@@ -89,7 +87,6 @@ impl UnitActor {
             pump: None,
             registration: None,
             shown: TaskState::Unassigned,
-            failed: None,
             stopping: false,
             span,
         }
@@ -192,17 +189,9 @@ impl UnitActor {
     }
 
     fn end(&mut self, context: &mut Context<Self>) {
-        self.close_failed();
         self.span.in_scope(|| tracing::info!("ended"));
         self.report(UnitEvent::Ended);
         context.stop();
-    }
-
-    /// A pump that panicked could not close its channels itself.
-    fn close_failed(&mut self) {
-        if let Some(channels) = self.failed.take() {
-            channels.close();
-        }
     }
 
     /// Finds a callback that does not return.
@@ -244,7 +233,6 @@ impl Actor for UnitActor {
 impl Drop for UnitActor {
     /// Also after a crash of this actor: a pump without an actor can write no more.
     fn drop(&mut self) {
-        self.close_failed();
         self.abandon();
     }
 }
@@ -282,31 +270,18 @@ impl Handler<PumpEnded> for UnitActor {
         // After an abandonment nobody waits for the pump any more.
         let Some(running) = self.pump.take() else { return };
         let _entered = self.span.clone().entered();
-        if self.stopping {
-            if let Err(failure) = end {
+        // One that panicked in its end could not do so itself.
+        running.channels.close();
+        match end {
+            Err(failure) if self.stopping => {
                 tracing::warn!(phase = %failure.phase, message = failure.message, "failed while it stopped");
+                self.end(context);
             }
-            running.channels.close();
-            return self.end(context);
+            Err(failure) => self.has_failed(failure),
+            // Without a failure it ends only when it was told to.
+            Ok(()) if self.stopping => self.end(context),
+            Ok(()) => {}
         }
-        let Err(failure) = end else {
-            // A pump ends without a failure only when it was told to.
-            return running.channels.close();
-        };
-        // A panic took the pump away before it could flush: what Kafka has acknowledged is committed all the same.
-        let offsets = running.channels.source().filter(|_| self.lease.holds());
-        let timeout = self.deps.config.offset_flush_timeout;
-        let flush = async move {
-            if let Some((delivery, offsets)) = offsets
-                && let Err(error) = flush_offsets(&delivery, &offsets, timeout).await
-            {
-                tracing::warn!(%error, "offsets of the failed task were not written; records will be read again");
-            }
-        };
-        self.failed = Some(running.channels);
-        let flush = flush.instrument(self.span.clone()).into_actor(self);
-        context.spawn(flush.map(|(), unit, _| unit.close_failed()));
-        self.has_failed(failure);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::config::connector::{
 };
 use crate::pipeline::{Failure, Phase, Topics};
 use crate::plugins::{LookupError, Plugin, PluginKind, Registry};
-use crate::storage::records::RawConfig;
+use crate::storage::records::{RawConfig, with_values};
 
 /// The setting that names the connector's class.
 const CONNECTOR_CLASS: &str = "connector.class";
@@ -125,7 +125,7 @@ fn errors(deps: &Deps, config: &RawConfig) -> HerderResult<Vec<String>> {
     let own =
         nulls(config).into_iter().map(|name| null_error(&name)).filter(|error| !checked.errors().any(|e| e == error));
     errors.extend(own);
-    let props = props(config);
+    let props = with_values(config);
     errors.extend(not_built(&props));
     // Java's patterns can do more than those that are matched here.
     let plugin = props.get(CONNECTOR_CLASS).and_then(|class| deps.registry.find(class).ok());
@@ -137,7 +137,7 @@ fn errors(deps: &Deps, config: &RawConfig) -> HerderResult<Vec<String>> {
 
 /// Checks a configuration. Calls code of plug-ins on this thread.
 pub fn validated(registry: &Registry, worker: &WorkerDefaults, config: &RawConfig) -> HerderResult<ConfigInfos> {
-    let props = props(config);
+    let props = with_values(config);
     let Some(class) = props.get(CONNECTOR_CLASS) else {
         let message = "connector.class is missing: name the class of the connector, for example FileStreamSource";
         return Err(HerderError::BadRequest(message.into()));
@@ -146,10 +146,6 @@ pub fn validated(registry: &Registry, worker: &WorkerDefaults, config: &RawConfi
     let plugin = plugin.map_err(|error| HerderError::BadRequest(format!("{CONNECTOR_CLASS}: {error}")))?;
     let described = described(plugin, &props)?;
     Ok(validate_connector(described, &props, &nulls(config), &Installed(registry), worker))
-}
-
-fn props(config: &RawConfig) -> Props {
-    config.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect()
 }
 
 fn nulls(config: &RawConfig) -> Vec<String> {
@@ -216,6 +212,7 @@ impl PluginSettings for Installed<'_> {
 /// Settings of Kafka Connect that change what is delivered and are not built yet, with the values that ask for nothing. A
 /// connector that relies on them must not run as if they were there.
 const NOT_BUILT: &[(&str, &[&str])] = &[
+    ("consumer.override.bootstrap.servers", &[""]),
     ("errors.tolerance", &["", "none"]),
     ("errors.retry.timeout", &["", "0"]),
     ("errors.deadletterqueue.topic.name", &[""]),

@@ -55,6 +55,13 @@ pub enum BackendError {
     UnknownPartition(String),
 }
 
+impl BackendError {
+    /// Whether the same request may succeed later. A partition that is not there may be one whose leader nobody knows at the moment.
+    pub fn is_retriable(&self) -> bool {
+        matches!(self, BackendError::Retriable(_) | BackendError::UnknownPartition(_))
+    }
+}
+
 /// The result of a call of this room.
 pub type Result<T, E = BackendError> = std::result::Result<T, E>;
 

@@ -460,6 +460,7 @@ fn an_unwanted_unit_is_stopped_released_and_forgotten() {
     worker.wanted.clear();
     assert_eq!(worker.fold(), ["stop connector-c #1"]);
     assert!(worker.plane.register_fields("connector-c").is_some(), "it still commits and writes statuses");
+    assert_eq!(worker.stopped("connector-c", 0), NOTHING, "that was an older claim");
     assert_eq!(worker.stopped("connector-c", 1), ["release connector-c #1 at 9"]);
     worker.ack("release connector-c #1 at 9");
     assert_eq!(worker.read("connector-c", released(LIFE, 1)), ["claim connector-c #2"]);

@@ -53,6 +53,8 @@ impl StandaloneConfig {
         let offset_file = PathBuf::from(offset_file);
         worker.group_id = CLIENT_NAME.to_owned();
         worker.exactly_once_source = ExactlyOnceSource::Disabled;
+        // It has no group and no topics that would have been left out.
+        worker.defaulted.clear();
         // The file's name is no setting of a topic.
         worker.offset_storage.settings.clear();
         Ok(StandaloneConfig { worker, offset_file })
@@ -78,6 +80,7 @@ mod tests {
         let config = StandaloneConfig::from_props(props(&format!("{SMALL}{OFFSET_FILE}= /tmp/o \n"))).unwrap();
         assert_eq!(config.offset_file, Path::new("/tmp/o"));
         assert_eq!(config.worker.unknown_keys, Vec::<String>::new());
+        assert_eq!(config.worker.defaulted, []);
         assert!(config.worker.offset_storage.settings.is_empty());
         for without in [String::new(), format!("{OFFSET_FILE}=\n")] {
             let error = StandaloneConfig::from_props(props(&format!("{SMALL}{without}"))).unwrap_err();

@@ -144,15 +144,17 @@ impl fmt::Debug for WorkerConfig {
 impl WorkerConfig {
     /// The Java names of the settings that a connector's client is made with: the worker's for this kind of client, and over
     /// them the connector's own (`producer.override.*` and so on). Translate them with
-    /// [`client_settings`](super::client_settings::client_settings).
+    /// [`client_settings`](super::client_settings::client_settings). Whose connector goes to other brokers brings its own login: the
+    /// worker's is not for them.
     pub fn client_props_of(&self, kind: ClientKind, connector: &Props) -> Props {
-        let mut settings = match kind {
-            ClientKind::Producer => self.producer.clone(),
-            ClientKind::Consumer => self.consumer.clone(),
-            ClientKind::Admin => self.admin.clone(),
+        let settings = match kind {
+            ClientKind::Producer => &self.producer,
+            ClientKind::Consumer => &self.consumer,
+            ClientKind::Admin => &self.admin,
         };
-        settings.extend(with_prefix(connector, &format!("{}override.", kind.prefix())));
-        settings
+        let own = with_prefix(connector, &format!("{}override.", kind.prefix()));
+        let apart = own.contains_key("bootstrap.servers");
+        over(settings, own, apart)
     }
 
     /// Reads a `.properties` file as Java does, Latin-1, with `\uXXXX` for everything else; without a file, nothing. What the environment
@@ -245,6 +247,10 @@ pub fn with_prefix(props: &Props, prefix: &str) -> Props {
     props.iter().filter_map(stripped).collect()
 }
 
+/// Topics are looked for, and offsets committed, at the worker's brokers.
+const OTHER_BROKERS_OF_SINKS: &str =
+    "sinks cannot read from other brokers than the worker's yet; run a worker beside those";
+
 /// The settings of all clients, in Java's names.
 struct Clients {
     worker: Props,
@@ -267,6 +273,9 @@ fn check_clients(props: &Props) -> (Clients, Vec<String>, Vec<String>) {
         worker,
     };
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    if clients.consumer.get("bootstrap.servers") != clients.worker.get("bootstrap.servers") {
+        problems.push(format!("consumer.bootstrap.servers: {OTHER_BROKERS_OF_SINKS}"));
+    }
     let (_, of_worker) = client_settings::translate(ClientKind::Admin, &clients.worker);
     for (prefix, kind, settings) in [
         ("", ClientKind::Admin, &clients.worker),
@@ -291,12 +300,19 @@ fn of_connectors(worker: &Props, props: &Props, prefix: &str) -> Props {
     // `admin.listeners` is about REST.
     own.retain(|name, _| !name.starts_with("listeners"));
     let apart = own.contains_key("security.protocol") || own.contains_key("bootstrap.servers");
-    let mut settings = worker.clone();
-    // Names the worker's own clients.
-    settings.remove("client.id");
-    settings.retain(|name, _| !(apart && client_settings::is_security(name)));
-    settings.extend(own);
+    let mut settings = over(worker, own.clone(), apart);
+    if !own.contains_key("client.id") {
+        // The top level's names the worker's own clients.
+        settings.remove("client.id");
+    }
     settings
+}
+
+/// `own` settings over `others`, of which clients that stand `apart` take no security: the brokers that they go to must not see it.
+fn over(others: &Props, own: Props, apart: bool) -> Props {
+    let inherits = |name: &str| !(apart && client_settings::is_security(name));
+    let inherited = others.iter().filter(|(name, _)| inherits(name)).map(|(name, text)| (name.clone(), text.clone()));
+    inherited.chain(own).collect()
 }
 
 /// The settings that Java demands and this program has defaults for.

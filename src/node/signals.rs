@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 
 use super::Node;
-use crate::actors::shutdown::LEFT_BEHIND;
+use crate::actors::shutdown::{LEFT_BEHIND, Shutdown};
 
 /// How often is looked whether the worker has ended.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -31,39 +31,37 @@ impl Node {
                     _ = interrupt.recv() => "SIGINT",
                 }
             };
-            until_over(next_signal, || self.is_running(), || self.shut_down(), graceful + LAST_RESORT).await
+            until_over(next_signal, || self.is_running(), &self.shutdown, graceful + LAST_RESORT).await
         })?;
         self.wait()
     }
 }
 
-/// Waits for the end of what `is_running`. The first signal asks for it and begins `limit`; an error says why it is not waited for any
-/// longer.
+/// Waits for the end of what `is_running`. The first signal asks for it, as others may; that begins `limit`. An error says why it is not
+/// waited for any longer.
 async fn until_over(
     mut next_signal: impl AsyncFnMut() -> &'static str,
     is_running: impl Fn() -> bool,
-    shut_down: impl Fn(),
+    shutdown: &Shutdown,
     limit: Duration,
 ) -> Result<()> {
-    let mut asked: Option<(&str, Instant)> = None;
+    let overdue = async {
+        shutdown.asked().await;
+        sleep(limit).await;
+    };
+    tokio::pin!(overdue);
+    let mut first: Option<&str> = None;
     while is_running() {
-        let overdue = async {
-            match asked {
-                Some((_, at)) => sleep_until(at + limit).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
-            signal = next_signal() => match asked {
+            signal = next_signal() => match first.replace(signal) {
                 None => {
                     tracing::info!("{signal}: stopping; a second signal ends the process at once");
-                    asked = Some((signal, Instant::now()));
-                    shut_down();
+                    shutdown.ask();
                 }
-                Some((first, _)) => bail!("{signal} after {first}: the process ends at once, before the worker has left. {LEFT_BEHIND}"),
+                Some(first) => bail!("{signal} after {first}: the process ends at once, before the worker has left. {LEFT_BEHIND}"),
             },
-            _ = overdue => bail!("the worker did not end within {} s and is given up. {LEFT_BEHIND}", limit.as_secs()),
+            _ = &mut overdue => bail!("the worker did not end within {} s and is given up. {LEFT_BEHIND}", limit.as_secs()),
             _ = sleep(WATCH_INTERVAL) => {}
         }
     }
@@ -75,14 +73,16 @@ mod tests {
     use std::cell::Cell;
     use std::collections::VecDeque;
 
+    use tokio::time::{Instant, sleep_until};
+
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(15);
 
     /// Signals at times from the beginning on, and for how long the worker runs on after it was told to end.
     async fn run(signals: &[(u64, &'static str)], takes: Duration) -> (Duration, Result<(), String>) {
-        let began = Instant::now();
-        let told = Cell::new(None);
+        let shutdown = Shutdown::default();
+        let (began, told) = (Instant::now(), Cell::new(None));
         let mut signals: VecDeque<_> = signals.iter().copied().collect();
         let next_signal = async || {
             let Some((at, signal)) = signals.front().copied() else { return std::future::pending().await };
@@ -90,9 +90,13 @@ mod tests {
             signals.pop_front();
             signal
         };
-        let is_running = || told.get().is_none_or(|told: Instant| told.elapsed() < takes);
-        let shut_down = || assert!(told.replace(Some(Instant::now())).is_none(), "it is told once");
-        let end = until_over(next_signal, is_running, shut_down, LIMIT).await;
+        let is_running = || {
+            if told.get().is_none() && shutdown.asked_at().is_some() {
+                told.set(Some(Instant::now()));
+            }
+            told.get().is_none_or(|told: Instant| told.elapsed() < takes)
+        };
+        let end = until_over(next_signal, is_running, &shutdown, LIMIT).await;
         (began.elapsed(), end.map_err(|error| error.to_string()))
     }
 
@@ -114,8 +118,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_ends_by_itself_is_not_waited_for() {
-        let end =
-            until_over(async || std::future::pending().await, || false, || unreachable!("no signal"), LIMIT).await;
+        let end = until_over(async || std::future::pending().await, || false, &Shutdown::default(), LIMIT).await;
         assert!(end.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_no_signal_asked_for_has_the_same_limit() {
+        let (shutdown, began) = (Shutdown::default(), Instant::now());
+        shutdown.ask();
+        let end = until_over(async || std::future::pending().await, || true, &shutdown, LIMIT).await;
+        assert!(end.unwrap_err().to_string().contains("did not end within 15 s"));
+        assert_eq!(began.elapsed().as_secs(), 15);
     }
 }

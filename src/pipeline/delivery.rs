@@ -26,6 +26,10 @@ const REPLACEMENTS_MAX: u32 = 5;
 /// How long a wait for acknowledgements lasts before they are looked for again: the other holder of the lock may have taken the wake-up.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// Records that may wait for `commit_record`. They wait for their offsets to be durable, which an outage of the offset store keeps them from: then
+/// nothing more is read.
+pub const RETAINED_MAX: usize = 65_536;
+
 /// A record on its way out, with where it was read.
 pub struct Outgoing {
     /// What goes to Kafka.
@@ -208,6 +212,11 @@ impl Delivery {
     /// Whether every record is acknowledged.
     pub fn is_idle(&self) -> bool {
         self.lock().outbox.is_empty()
+    }
+
+    /// Whether as many records as may wait for `commit_record` do so.
+    pub fn is_full(&self) -> bool {
+        self.lock().retained.len() >= RETAINED_MAX
     }
 
     /// Waits until acknowledgements or room may be there.

@@ -8,6 +8,8 @@ mod convert;
 mod delivery;
 mod outbox;
 mod phase;
+#[cfg(test)]
+mod plain;
 mod sink;
 mod source;
 mod submitted_records;

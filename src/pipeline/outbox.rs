@@ -187,12 +187,14 @@ mod tests {
         fn revoke(&self) {}
     }
 
+    fn record(value: u8) -> ProducerRecord {
+        ProducerRecord { partition: Some(0), ..ProducerRecord::keyed("t", vec![0], Some(vec![value].into())) }
+    }
+
     fn outbox(values: std::ops::Range<u8>) -> Outbox {
         let mut outbox = Outbox::default();
         for value in values {
-            let mut record = ProducerRecord::keyed("t", vec![0], Some(vec![value].into()));
-            record.partition = Some(0);
-            outbox.push(record, Ticket { partition: 0, ordinal: value.into() });
+            outbox.push(record(value), Ticket { partition: 0, ordinal: value.into() });
         }
         outbox
     }
@@ -243,15 +245,17 @@ mod tests {
         // 0 and 1 are on the wire, 2..5 come back.
         outbox.absorb(&[failed(2, BackendError::Purged), failed(3, BackendError::Purged)], |_, _| ());
         outbox.resume_when_settled(3);
+        // What is new must not overtake them.
+        outbox.push(record(5), Ticket { partition: 0, ordinal: 5 });
         outbox.send(&writer).unwrap();
         assert_eq!(writer.sent.lock().unwrap().len(), 5, "nothing is sent while the client still owes answers");
         outbox.absorb(&[delivered(0, 2), failed(4, BackendError::Purged)], |_, _| ());
         outbox.resume_when_settled(0);
         outbox.send(&writer).unwrap();
-        assert_eq!(*writer.sent.lock().unwrap(), [0, 1, 2, 3, 4, 2, 3, 4]);
+        assert_eq!(*writer.sent.lock().unwrap(), [0, 1, 2, 3, 4, 2, 3, 4, 5]);
         let mut seen = Vec::new();
-        outbox.absorb(&[delivered(5, 3)], |ticket, _| seen.push(ticket.ordinal));
-        assert_eq!(seen, [2, 3, 4]);
+        outbox.absorb(&[delivered(5, 4)], |ticket, _| seen.push(ticket.ordinal));
+        assert_eq!(seen, [2, 3, 4, 5]);
         assert!(outbox.is_empty());
     }
 

@@ -98,6 +98,8 @@ pub struct SinkState {
     last_committed: Offsets,
     /// The topics of the partitions that are read.
     topics: BTreeMap<String, FoundTopic>,
+    /// Partitions that are still to be opened, of topics that were made anew: what is committed for them is of the former ones.
+    fresh: BTreeSet<TopicPartition>,
     /// A search for topics that is under way.
     search: Option<Answer<BTreeMap<String, FoundTopic>>>,
     /// When to search again; at once in the beginning.
@@ -130,8 +132,10 @@ struct Committing {
 struct Lost {
     /// What the reader said.
     reason: String,
-    /// A search since then showed that its topic was not made anew, or what was made anew was opened.
+    /// A search since then showed that its topic was not made anew, or closed what was.
     searched: bool,
+    /// When to look again; at once in the beginning.
+    look_at: Option<Instant>,
 }
 
 /// A batch that waits for the next attempt of `put`.
@@ -241,7 +245,7 @@ impl SinkPump {
                 return Ok(false);
             }
             Err(BackendError::OffsetOutOfRange(reason)) => {
-                self.state.lost = Some(Lost { reason, searched: false });
+                self.state.lost = Some(Lost { reason, searched: false, look_at: None });
                 // One that is under way may have begun before.
                 (self.state.search, self.state.search_at) = (None, None);
                 return Ok(false);

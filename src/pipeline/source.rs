@@ -49,17 +49,8 @@ pub struct SourcePump {
 }
 
 impl SourcePump {
-    /// Runs the task until it is stopped or fails. Everything is cleaned up when it returns.
-    pub async fn run(mut self) -> Result<(), Failure> {
-        let outcome = self.start_and_pump().await;
-        if let Err(failure) = &outcome {
-            self.control.phase.fail(failure);
-        }
-        let stopped = self.finish(outcome.is_ok()).await;
-        outcome.and(stopped)
-    }
-
-    async fn start_and_pump(&mut self) -> Result<(), Failure> {
+    /// Runs the task until it is stopped or fails. [`SourcePump::finish`] has to follow, also where this panicked.
+    pub async fn work(&mut self) -> Result<(), Failure> {
         self.control.report(Report::Starting);
         // A task that is paused from the beginning is started when it is resumed.
         if !self.wait_until_running().await? {
@@ -81,8 +72,8 @@ impl SourcePump {
             if polled.is_empty() {
                 polled = self.poll().await?;
             }
-            if self.control.directive() != Directive::Run {
-                // The lease ended, or a pause began, while `poll` ran: the batch waits.
+            // While `poll` ran, the lease may have ended or a pause begun: the batch waits. When a stop came, what was read is still sent.
+            if !matches!(self.control.directive(), Directive::Run | Directive::Stop { commit: true, .. }) {
                 continue;
             }
             if polled.is_empty() {
@@ -123,13 +114,36 @@ impl SourcePump {
             if self.control.directive() != Directive::Run {
                 return Ok(false);
             }
-            if self.delivery.progress()? == 0 {
+            let waiting = self.delivery.progress()?;
+            if self.delivery.is_full() {
+                self.flush_early().await;
+                return Ok(false);
+            }
+            if waiting == 0 {
                 return Ok(true);
             }
             tokio::select! {
                 _ = self.delivery.changed() => {}
                 _ = sleep(SEND_RETRY) => {}
                 _ = self.control.changed_from(Directive::Run) => return Ok(false),
+            }
+        }
+    }
+
+    /// Too many records wait for `commit_record`: writes their offsets before the interval is over.
+    async fn flush_early(&mut self) {
+        self.enter(Phase::OffsetWrite);
+        let flushed = tokio::select! {
+            flushed = flush_offsets(&self.delivery, &self.offsets, self.flush_timeout) => flushed,
+            _ = self.control.changed_from(Directive::Run) => return,
+        };
+        if let Err(error) = &flushed {
+            tracing::warn!(%error, "offsets are not written, and too many records wait for it: nothing more is read until they are");
+        }
+        if !matches!(flushed, Ok(1..)) {
+            tokio::select! {
+                _ = sleep(SEND_RETRY) => {}
+                _ = self.control.changed_from(Directive::Run) => {}
             }
         }
     }
@@ -230,56 +244,65 @@ impl SourcePump {
         self.enter(Phase::Idle);
     }
 
-    /// The end, also after a failure: waits for acknowledgements, writes offsets, tells the task, stops it.
-    async fn finish(&mut self, orderly: bool) -> Result<(), Failure> {
+    /// The end, also after a failure: waits for acknowledgements, writes offsets, tells the task, stops it. A task that panicked is not called
+    /// again; what it had sent before is valid all the same (Java: `WorkerSourceTask.finalOffsetCommit`). Everything is cleaned up then.
+    pub async fn finish(mut self, worked: Result<(), Failure>, panicked: bool) -> Result<(), Failure> {
+        if let Err(failure) = &worked {
+            self.control.phase.fail(failure);
+        }
+        self.commit_last(panicked).await;
+        self.delivery.revoke();
+        if panicked {
+            return worked;
+        }
+        self.enter(Phase::Stop);
+        let stopped = self.task.stop().await.map_err(|error| Failure::new(Phase::Stop, &error));
+        self.enter(Phase::Idle);
+        match stopped {
+            Err(failure) if worked.is_ok() => {
+                tracing::warn!(failure = failure.message, "stop failed; everything was committed before");
+                Ok(())
+            }
+            stopped => worked.and(stopped),
+        }
+    }
+
+    async fn commit_last(&mut self, panicked: bool) {
         let (deadline, commit) = match self.control.directive() {
             Directive::Stop { deadline, commit } => (deadline, commit),
             // A failure. Without a lease nothing is committed, since another worker may run the task by now.
             Directive::Suspend => (Instant::now(), false),
             Directive::Run | Directive::Pause | Directive::Halt => (Instant::now() + self.flush_timeout, true),
         };
-        if commit {
-            self.enter(Phase::Ack);
-            // A failure shows again here; it has been reported, and the acknowledged prefix stays valid.
-            // Half of the time is for writing the offsets of what did arrive.
-            let settled = tokio::select! {
-                biased;
-                _ = self.control.commits_forbidden() => None,
-                settled = self.delivery.settle(deadline - left(deadline) / 2) => Some(settled),
-            };
-            match settled {
-                // The lease ended: nothing of this is to be sent any more.
-                None => self.delivery.revoke(),
-                Some(Ok(true)) => {}
-                Some(Ok(false)) => {
-                    tracing::warn!("some records were not acknowledged in time; they will be read again")
-                }
-                Some(Err(failure)) => tracing::debug!(failure = failure.message, "not all records arrived"),
-            }
-            if !self.control.may_commit() {
-                tracing::warn!("the lease ended before the last offsets were written; records will be read again");
-                self.delivery.revoke();
-            }
-            self.enter(Phase::OffsetWrite);
-            let time = left(deadline).min(self.flush_timeout);
-            match until(deadline, flush_offsets(&self.delivery, &self.offsets, time)).await {
-                Some(Ok(_)) => self.commit_upstream_if_due().await,
-                Some(Err(error)) => {
-                    tracing::warn!(%error, "the last offsets were not written; records will be read again")
-                }
-                None => tracing::warn!("the last offsets were not written in time; records will be read again"),
-            }
+        if !commit {
+            return;
         }
-        self.delivery.revoke();
-        self.enter(Phase::Stop);
-        let stopped = self.task.stop().await.map_err(|error| Failure::new(Phase::Stop, &error));
-        self.enter(Phase::Idle);
-        match stopped {
-            Err(failure) if orderly => {
-                tracing::warn!(failure = failure.message, "stop failed; everything was committed before");
-                Ok(())
-            }
-            other => other,
+        self.enter(Phase::Ack);
+        // A failure shows again here; it has been reported, and the acknowledged prefix stays valid.
+        // Half of the time is for writing the offsets of what did arrive.
+        let settled = tokio::select! {
+            biased;
+            _ = self.control.commits_forbidden() => None,
+            settled = self.delivery.settle(deadline - left(deadline) / 2) => Some(settled),
+        };
+        match settled {
+            // The lease ended: nothing of this is to be sent any more.
+            None => self.delivery.revoke(),
+            Some(Ok(true)) => {}
+            Some(Ok(false)) => tracing::warn!("some records were not acknowledged in time; they will be read again"),
+            Some(Err(failure)) => tracing::debug!(failure = failure.message, "not all records arrived"),
+        }
+        if !self.control.may_commit() {
+            tracing::warn!("the lease ended before the last offsets were written; records will be read again");
+            self.delivery.revoke();
+        }
+        self.enter(Phase::OffsetWrite);
+        let time = left(deadline).min(self.flush_timeout);
+        match until(deadline, flush_offsets(&self.delivery, &self.offsets, time)).await {
+            Some(Ok(_)) if panicked => {}
+            Some(Ok(_)) => self.commit_upstream_if_due().await,
+            Some(Err(error)) => tracing::warn!(%error, "the last offsets were not written; records will be read again"),
+            None => tracing::warn!("the last offsets were not written in time; records will be read again"),
         }
     }
 

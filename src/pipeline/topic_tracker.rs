@@ -18,14 +18,14 @@ pub struct TopicTracker {
 
 #[derive(Clone)]
 struct Teller {
-    tell: Arc<dyn Fn(&str) + Send + Sync>,
+    tell: Arc<dyn Fn(Vec<String>) + Send + Sync>,
     /// Counts how often topics were forgotten, of whatever connector.
     resets: Arc<AtomicU64>,
 }
 
 impl TopicTracker {
-    /// Calls `tell` for each topic; once more after each change of `resets`.
-    pub fn new(tell: impl Fn(&str) + Send + Sync + 'static, resets: Arc<AtomicU64>) -> Self {
+    /// Calls `tell` with the new topics of a batch; once more after each change of `resets`.
+    pub fn new(tell: impl Fn(Vec<String>) + Send + Sync + 'static, resets: Arc<AtomicU64>) -> Self {
         TopicTracker { teller: Some(Teller { tell: Arc::new(tell), resets }), ..TopicTracker::default() }
     }
 
@@ -42,7 +42,7 @@ impl TopicTracker {
             self.resets_seen = resets;
             self.told.clear();
         }
-        let mut last = "";
+        let (mut last, mut new) = ("", Vec::new());
         for topic in topics {
             // Mostly the very same text, shared by all records of a batch.
             if std::ptr::eq(last, topic) || last == topic {
@@ -50,9 +50,12 @@ impl TopicTracker {
             }
             last = topic;
             if !self.told.contains(topic) {
-                (teller.tell)(topic);
                 self.told.insert(topic.to_owned());
+                new.push(topic.to_owned());
             }
+        }
+        if !new.is_empty() {
+            (teller.tell)(new);
         }
     }
 }
@@ -74,7 +77,7 @@ mod tests {
         let (told, resets) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(3)));
         let tell = {
             let told = told.clone();
-            move |topic: &str| told.lock().unwrap().push(topic.to_owned())
+            move |topics: Vec<String>| told.lock().unwrap().extend(topics)
         };
         let mut tracker = TopicTracker::new(tell, resets.clone());
         let take = || std::mem::take(&mut *told.lock().unwrap());

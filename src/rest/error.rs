@@ -66,7 +66,7 @@ impl From<HerderError> for ApiError {
             HerderError::BadRequest(_) => StatusCode::BAD_REQUEST,
             HerderError::Conflict(_) => StatusCode::CONFLICT,
             HerderError::Busy | HerderError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            HerderError::Timeout | HerderError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            HerderError::Timeout | HerderError::Lost | HerderError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         ApiError::new(status, error.to_string())
     }

@@ -1,18 +1,23 @@
 //! What a Java worker without exactly-once would read of the config topic, put right: it also reads records of aborted transactions.
 //!
-//! Not done after each lost race but before the topic is given back: a commit that is appended again is a new task set, and the
-//! tasks of its connector restart.
+//! No write waits for it: it is done beside the writes, some time after a transaction of somebody may have been aborted, and once more when the
+//! topic is given back. A commit that is appended again is a new task set, and the tasks of its connector restart.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use bytestring::ByteString;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::cluster_state::ClusterState;
+use super::committer::Writes;
 use super::config_records::{Commit, ConfigRecord, commit_key, connector_key, task_key};
-use super::topic_log::FETCH_WAIT;
+use super::topic_log::{CompareError, FETCH_WAIT, LogError, TopicLog};
 use crate::backend::{
-    Backend, BackendError, ClientSettings, ConsumerRecord, Isolation, ProducerRecord, ReadBatch, StartOffset,
+    Backend, BackendError, ClientSettings, ConsumerRecord, Header, Isolation, ProducerRecord, ReadBatch, StartOffset,
     TopicPartition,
 };
 
@@ -21,6 +26,15 @@ const BATCH_RECORDS: usize = 2000;
 
 /// Wait of one read.
 const READ_WAIT: Duration = Duration::from_millis(500);
+
+/// From a possible abort to the look: the write that it belongs to is over by then. Doubled after each look that came to nothing.
+pub(super) const FIRST_LOOK: Duration = Duration::from_secs(1);
+
+/// From one look to the next at least.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long reading may make no progress.
+const LOOK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The last record of each key.
 type Last = BTreeMap<Bytes, ConsumerRecord>;
@@ -33,22 +47,77 @@ pub(super) struct Readings {
     pub end: i64,
 }
 
-/// Reads the topic twice: what is committed, and what a reader sees that takes everything.
-pub(super) async fn read(
-    backend: &dyn Backend,
-    partition: &TopicPartition,
-    settings: &ClientSettings,
-    limit: Duration,
-) -> Result<Readings, BackendError> {
-    let deadline = Instant::now() + limit;
-    let mut settings = settings.clone();
-    let (name, wait) = FETCH_WAIT;
-    settings.entry(name.to_owned()).or_insert_with(|| wait.to_owned());
-    let settings = &settings;
-    let committed = scan(backend, partition, settings, Isolation::ReadCommitted, deadline);
-    let raw = scan(backend, partition, settings, Isolation::ReadUncommitted, deadline);
-    let ((committed, end), (raw, _)) = tokio::try_join!(committed, raw)?;
-    Ok(Readings { committed, raw, end })
+/// Somebody wrote while the topic was examined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the topic was written to while it was examined; try again")]
+pub struct LogMoved;
+
+/// Looks for what aborted records hide in the config topic, and writes it again.
+pub(super) struct Restater {
+    pub backend: Arc<dyn Backend>,
+    pub reader: ClientSettings,
+    pub log: Arc<TopicLog>,
+    pub partition: TopicPartition,
+    pub writes: Writes,
+}
+
+impl Restater {
+    /// Restates each time after `aborts` has changed: the transaction of somebody may have been aborted.
+    pub async fn run(&self, mut aborts: watch::Receiver<u64>) {
+        while aborts.changed().await.is_ok() {
+            let mut wait = FIRST_LOOK;
+            loop {
+                tokio::time::sleep(wait).await;
+                match self.restate(LOOK_PATIENCE).await {
+                    Ok(records) => {
+                        if records > 0 {
+                            let topic = self.log.topic();
+                            tracing::info!(
+                                topic,
+                                records,
+                                "appended again what aborted records hide from Java workers"
+                            );
+                        }
+                        break;
+                    }
+                    Err(CompareError::Rejected(LogMoved)) => {}
+                    Err(error) => {
+                        tracing::warn!(topic = self.log.topic(), %error, "aborted records could not be looked for; tried again");
+                    }
+                }
+                wait = (wait * 2).min(LOOK_INTERVAL);
+            }
+            // A look reads the whole topic twice: all that comes meanwhile is looked for together.
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// Appends the committed record again for each key whose last record was aborted, in one transaction. Returns how many records that
+    /// took. Gives up where reading makes no progress for `patience`.
+    pub async fn restate(&self, patience: Duration) -> Result<usize, CompareError<LogMoved>> {
+        let readings = self.readings(patience).await.map_err(CompareError::NotWritten)?;
+        let (records, end) = (readings.restatements(self.log.topic()), readings.end);
+        let count = records.len();
+        if count == 0 {
+            return Ok(0);
+        }
+        let check = move |state: &ClusterState| {
+            if state.next_offset() > end { Err(LogMoved) } else { Ok(records.clone()) }
+        };
+        self.writes.put(&self.log, check).await.map(|_| count)
+    }
+
+    /// Reads the topic twice: what is committed, and what a reader sees that takes everything.
+    pub async fn readings(&self, patience: Duration) -> Result<Readings, LogError> {
+        let mut settings = self.reader.clone();
+        let (name, wait) = FETCH_WAIT;
+        settings.entry(name.to_owned()).or_insert_with(|| wait.to_owned());
+        let committed = scan(&*self.backend, &self.partition, &settings, Isolation::ReadCommitted, patience);
+        let raw = scan(&*self.backend, &self.partition, &settings, Isolation::ReadUncommitted, patience);
+        let failed = |error| LogError::Backend { topic: self.log.topic().into(), error };
+        let ((committed, end), (raw, _)) = tokio::try_join!(committed, raw).map_err(failed)?;
+        Ok(Readings { committed, raw, end })
+    }
 }
 
 async fn scan(
@@ -56,25 +125,43 @@ async fn scan(
     partition: &TopicPartition,
     settings: &ClientSettings,
     isolation: Isolation,
-    deadline: Instant,
+    patience: Duration,
 ) -> Result<(Last, i64), BackendError> {
-    let remaining = || deadline.saturating_duration_since(Instant::now());
     let mut reader = backend.reader(settings, isolation)?;
     let asked = std::slice::from_ref(partition);
-    let end = reader.end_offsets(asked, remaining()).await?.first().copied().unwrap_or_default();
+    let end = reader.end_offsets(asked, patience).await?.first().copied().unwrap_or_default();
     // Kafka's client takes half a second to find out by itself where the beginning is.
-    let begin = reader.beginning_offsets(asked, remaining()).await?.first().copied().unwrap_or_default();
+    let begin = reader.beginning_offsets(asked, patience).await?.first().copied().unwrap_or_default();
     reader.assign(&[(partition.clone(), StartOffset::At(begin))])?;
     let mut last = Last::new();
     let mut batch = ReadBatch::default();
-    while reader.position(partition).is_none_or(|position| position < end) {
-        if remaining().is_zero() {
-            return Err(BackendError::Retriable(format!("{partition} was not read to its end in time")));
+    let (mut position, mut moved) = (None, Instant::now());
+    while position.is_none_or(|position| position < end) {
+        if moved.elapsed() >= patience {
+            return Err(BackendError::Retriable(format!("reading {partition} makes no progress")));
         }
-        reader.read(&mut batch, BATCH_RECORDS, READ_WAIT.min(remaining())).await?;
-        last.extend(batch.records.drain(..).filter_map(|record| Some((record.key.clone()?, record))));
+        reader.read(&mut batch, BATCH_RECORDS, READ_WAIT.min(patience)).await?;
+        last.extend(batch.records.drain(..).filter_map(|record| Some((copied(record.key.as_ref()?), owned(record)))));
+        if reader.position(partition) != position {
+            (position, moved) = (reader.position(partition), Instant::now());
+        }
     }
     Ok((last, end))
+}
+
+/// A slice would keep the whole block of its batch alive.
+fn copied(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
+fn owned(record: ConsumerRecord) -> ConsumerRecord {
+    let header = |(name, value): Header| (ByteString::from(&*name), value.as_ref().map(copied));
+    ConsumerRecord {
+        key: record.key.as_ref().map(copied),
+        value: record.value.as_ref().map(copied),
+        headers: record.headers.into_iter().map(header).collect(),
+        ..record
+    }
 }
 
 impl Readings {

@@ -37,6 +37,7 @@ struct Write {
 }
 
 /// The queue of checked writes.
+#[derive(Clone)]
 pub(super) struct Writes(mpsc::Sender<Write>);
 
 /// Carries writes out until its queue is closed.

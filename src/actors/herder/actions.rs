@@ -7,7 +7,6 @@ use actix::prelude::*;
 use super::*;
 use crate::actors::probe;
 use crate::actors::status::{Purpose, WriteStatus};
-use crate::backend::BackendError;
 use crate::cluster::{Action, ExitReason, Incarnation, MemberState, Nonce, RegisterFields, Token, WorkerId};
 use crate::storage::config_records::{ConfigRecord, MemberRecord};
 use crate::storage::plan;
@@ -183,18 +182,7 @@ fn appended(token: Token, result: Result<(), LogError>) -> Event {
         Ok(()) => Event::Appended { token },
         Err(error) => {
             tracing::warn!(%error, "a record of the control plane was not written");
-            Event::AppendFailed { token, retriable: is_retriable(&error), error: error.to_string() }
+            Event::AppendFailed { token, retriable: error.is_retriable(), error: error.to_string() }
         }
-    }
-}
-
-/// Whether the same write may succeed later.
-pub(super) fn is_retriable(error: &LogError) -> bool {
-    match error {
-        LogError::Timeout { .. } => true,
-        LogError::Backend { error, .. } => {
-            matches!(error, BackendError::Retriable(_) | BackendError::Fatal(_) | BackendError::Purged)
-        }
-        LogError::Lost { .. } | LogError::Unusable { .. } => false,
     }
 }

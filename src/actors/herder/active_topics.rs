@@ -14,18 +14,18 @@ use crate::pipeline::TopicTracker;
 use crate::storage::status_records::TopicUse;
 use crate::storage::topic_log::LogError;
 
-/// How long noting or forgetting one topic may take.
+/// How long noting or forgetting topics may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often noting a topic is tried. After that it is noted when the task is started again and uses it.
+/// How often noting topics is tried. After that they are noted when the task is started again and uses them.
 const WRITES_MAX: u32 = 10;
 
-/// A task uses a topic, as far as it knows for the first time.
+/// A task uses topics, as far as it knows for the first time.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
-pub(super) struct TopicUsed {
+pub(super) struct TopicsUsed {
     run: RunId,
-    topic: String,
+    topics: Vec<String>,
     attempt: u32,
 }
 
@@ -35,10 +35,8 @@ impl Herder {
         match (&self.logs, &self.address) {
             (Some(logs), Some(herder)) if self.deps.config.topic_tracking_enable => {
                 let (herder, run) = (herder.clone(), run.clone());
-                // Each topic once, so the mailbox needs no bound of its own.
-                let tell = move |topic: &str| {
-                    herder.do_send(TopicUsed { run: run.clone(), topic: topic.to_owned(), attempt: 0 });
-                };
+                // At most one message for each batch, and each topic once, so the mailbox needs no bound of its own.
+                let tell = move |topics| herder.do_send(TopicsUsed { run: run.clone(), topics, attempt: 0 });
                 TopicTracker::new(tell, logs.status.topic_resets())
             }
             _ => TopicTracker::off(),
@@ -78,54 +76,69 @@ impl Herder {
     }
 
     /// Called whenever the status of a unit is removed: the last one of a connector goes after its tasks have ended, so nothing is
-    /// noted behind it.
-    pub(super) fn forget_topics_of_deleted(&self, connector: &str, context: &mut Context<Self>) {
+    /// noted behind it. What was noted while an earlier call was at work is forgotten after it.
+    pub(super) fn forget_topics_of_deleted(&mut self, connector: &str, context: &mut Context<Self>) {
         let Some(logs) = &self.logs else { return };
         let status = logs.status.clone();
-        if self.state.connector(connector).is_some() || status.snapshot().topics(connector).next().is_none() {
+        let is_deleted = self.state.connector(connector).is_none();
+        if !is_deleted
+            || status.snapshot().topics(connector).next().is_none()
+            || !self.forgetting.insert(connector.to_owned())
+        {
             return;
         }
         let connector = connector.to_owned();
         let forget = async move {
-            if let Err(error) = forget_topics(&status, &connector).await {
-                tracing::warn!(connector, %error, "the topics that a deleted connector used are still recorded");
-            }
+            let forgotten = forget_topics(&status, &connector).await;
+            (connector, forgotten)
         };
-        context.spawn(forget.into_actor(self));
+        context.spawn(forget.into_actor(self).map(|(connector, forgotten), herder, context| {
+            herder.forgetting.remove(&connector);
+            match forgotten {
+                Ok(()) => herder.forget_topics_of_deleted(&connector, context),
+                Err(error) => {
+                    tracing::warn!(connector, %error, "the topics that a deleted connector used are still recorded");
+                }
+            }
+        }));
     }
 }
 
 /// Writes the tombstones and waits until they are read, so that who asked does not see the topics any more.
 async fn forget_topics(status: &StatusStore, connector: &str) -> Result<(), LogError> {
     let topics: Vec<String> = status.snapshot().topics(connector).map(|(topic, _)| topic.to_owned()).collect();
-    for topic in &topics {
-        let (partition, offset) = status.put_topic_use(connector, topic, None, WRITE_TIMEOUT).await?;
+    for (partition, offset) in status.put_topic_uses(connector, &topics, None, WRITE_TIMEOUT).await? {
         status.log().wait_until_seen(partition, offset, WRITE_TIMEOUT).await?;
     }
     Ok(())
 }
 
-impl Handler<TopicUsed> for Herder {
+impl Handler<TopicsUsed> for Herder {
     type Result = ();
-    fn handle(&mut self, used: TopicUsed, context: &mut Context<Self>) {
+    fn handle(&mut self, used: TopicsUsed, context: &mut Context<Self>) {
         let runs = self.running.get(&used.run.unit).is_some_and(|running| running.run == used.run);
-        let (Some(logs), UnitId::Task(connector, task)) = (&self.logs, &used.run.unit) else { return };
-        // Another task of the connector may have used it before.
-        let known = logs.status.snapshot().topics(connector).any(|(topic, _)| topic == used.topic);
-        if !runs || known {
+        let (true, Some(logs), UnitId::Task(connector, task)) = (runs, &self.logs, &used.run.unit) else { return };
+        // Another task of the connector may have used them before.
+        let statuses = logs.status.snapshot();
+        let is_new = |topic: &String| !statuses.uses_topic(connector, topic);
+        let topics: Vec<String> = used.topics.into_iter().filter(is_new).collect();
+        if topics.is_empty() {
             return;
         }
         let discovered = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // The clock passes 2^63 ms in 292 million years.
         let value = TopicUse { task: *task, discovered_at: i64::try_from(discovered.as_millis()).unwrap_or(i64::MAX) };
-        let (status, connector, topic) = (logs.status.clone(), connector.clone(), used.topic.clone());
-        let note = async move { status.put_topic_use(&connector, &topic, Some(value), WRITE_TIMEOUT).await };
-        context.spawn(note.into_actor(self).map(move |result, _, context| {
-            let Err(error) = result else { return };
-            let attempt = used.attempt + 1;
-            tracing::warn!(unit = %used.run.unit, topic = used.topic, %error, attempt, "a used topic was not recorded");
+        let (status, connector) = (logs.status.clone(), connector.clone());
+        let (run, attempt) = (used.run.clone(), used.attempt + 1);
+        let note = async move {
+            let noted = status.put_topic_uses(&connector, &topics, Some(value), WRITE_TIMEOUT).await;
+            (topics, noted)
+        };
+        context.spawn(note.into_actor(self).map(move |(topics, noted), _, context| {
+            let Err(error) = noted else { return };
+            tracing::warn!(unit = %run.unit, topics = topics.len(), %error, attempt, "used topics were not recorded");
             if attempt < WRITES_MAX {
-                context.notify_later(TopicUsed { attempt, ..used }, backoff(attempt));
+                context.notify_later(TopicsUsed { run, topics, attempt }, backoff(attempt));
             }
         }));
     }

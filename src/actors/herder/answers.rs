@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::units::{answer, props};
+use super::units::answer;
 use super::*;
 use crate::actors::handle::{
     ConnectorInfo, ConnectorStateInfo, ConnectorStatus, ConnectorTaskId, ConnectorType, HerderResult, RestartRequest,
@@ -10,6 +10,7 @@ use crate::actors::handle::{
 };
 use crate::plugins::{PluginKind, Registry};
 use crate::storage::config_records;
+use crate::storage::records::with_values;
 use crate::storage::status_records::UnitState;
 
 /// The answer for a connector that is not there.
@@ -29,7 +30,7 @@ pub(super) fn connector_type(registry: &Registry, class: Option<&str>) -> Connec
 /// A connector as REST shows it.
 pub(super) fn connector_info(registry: &Registry, state: &ClusterState, name: &str) -> HerderResult<ConnectorInfo> {
     let connector = state.connector(name).ok_or_else(|| no_connector(name))?;
-    let config = props(&connector.config);
+    let config = with_values(&connector.config);
     let tasks = (0..state.tasks(name).len() as u32).map(|task| ConnectorTaskId { connector: name.to_owned(), task });
     let connector_type = connector_type(registry, config.get("connector.class").map(String::as_str));
     Ok(ConnectorInfo { name: name.to_owned(), tasks: tasks.collect(), config, connector_type })
@@ -100,7 +101,7 @@ impl Herder {
         let numbered = (0_u32..).zip(self.state.tasks(name));
         let info = |(task, config): (u32, &Arc<_>)| TaskInfo {
             id: ConnectorTaskId { connector: name.to_owned(), task },
-            config: props(config),
+            config: with_values(config),
         };
         Ok(numbered.map(info).collect())
     }

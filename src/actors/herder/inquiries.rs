@@ -6,7 +6,7 @@ use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::answers::{connector_type, no_connector};
-use super::units::{answer, props};
+use super::units::answer;
 use super::*;
 use crate::actors::clients;
 use crate::actors::handle::{ConnectorOffset, ConnectorOffsets, ConnectorType, HerderResult};
@@ -14,6 +14,7 @@ use crate::actors::validation;
 use crate::backend::BackendError;
 use crate::storage::offset_records::encode_offset;
 use crate::storage::offset_store::OffsetError;
+use crate::storage::records::with_values;
 
 impl Herder {
     pub(super) fn inquire(&self, inquiry: HerderRequest, context: &mut Context<Self>) {
@@ -39,7 +40,7 @@ impl Herder {
     fn offsets(&self, name: &str, reply: Reply<ConnectorOffsets>, context: &mut Context<Self>) {
         let found = self.logs().and_then(|logs| {
             let connector = self.state.connector(name).ok_or_else(|| no_connector(name))?;
-            Ok((logs.offsets.clone(), props(&connector.config)))
+            Ok((logs.offsets.clone(), with_values(&connector.config)))
         });
         let (store, config) = match found {
             Ok(found) => found,
@@ -94,14 +95,11 @@ async fn sink_offsets(deps: &Deps, config: &Props) -> HerderResult<Vec<Connector
 }
 
 fn offset_error(error: &OffsetError) -> HerderError {
-    let text = format!("the offset topic could not be read: {error}");
+    let text = format!("the source offsets could not be read: {error}");
     if error.is_retriable() { HerderError::Unavailable(text) } else { HerderError::Internal(text) }
 }
 
 fn backend_error(error: &BackendError, group: &str) -> HerderError {
     let text = format!("the committed offsets of group {group} could not be read: {error}");
-    match error {
-        BackendError::Retriable(_) => HerderError::Unavailable(text),
-        _ => HerderError::Internal(text),
-    }
+    if error.is_retriable() { HerderError::Unavailable(text) } else { HerderError::Internal(text) }
 }

@@ -82,8 +82,8 @@ impl Herder {
         self.cluster_id = Some(cluster_id);
         self.starting = "the worker is starting: it has read the internal topics and joins the cluster".into();
         let writer = self.start_status_actor(status.clone(), context);
-        let looked_at = config.clone();
-        context.spawn(async move { looked_at.look_for_aborted().await }.into_actor(self));
+        let kept = config.clone();
+        context.spawn(async move { kept.keep_restated().await }.into_actor(self));
         let (state, config_position, updates) = config.subscribe();
         context.add_stream(stream_of(updates));
         let (statuses, status_positions, updates) = status.subscribe();

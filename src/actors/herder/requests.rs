@@ -16,7 +16,7 @@ use crate::backend::BackendError;
 use crate::pipeline::{Failure, Phase};
 use crate::storage::config_records::{ConfigRecord, RestartRequest};
 use crate::storage::plan;
-use crate::storage::records::RawConfig;
+use crate::storage::records::{RawConfig, with_values};
 use crate::storage::topic_log::{CompareError, LogError};
 
 /// How long the answer to a restart waits for the units to say that it has begun.
@@ -254,7 +254,7 @@ impl Herder {
         let Some(entry) = self.state.connector(&name).filter(|entry| entry.offset == offset) else { return };
         let configs = &said.configs;
         let worker_id = self.parts.identity.worker_id.clone();
-        let raw = crate::actors::task_pump::task_configs(&self.deps.registry, &units::props(&entry.config), configs);
+        let raw = crate::actors::task_pump::task_configs(&self.deps.registry, &with_values(&entry.config), configs);
         let check = {
             let name = name.clone();
             move |state: &ClusterState| {

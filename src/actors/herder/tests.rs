@@ -9,10 +9,10 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::actors::handle::HerderHandle;
-use crate::actors::messages::RunId;
+use crate::actors::messages::{RunId, UnitEvent, UnitReport};
 use crate::actors::pump::{Pumps, pump_runtime};
 use crate::actors::shutdown::Shutdown;
-use crate::actors::status::{Purpose, WriteStatus};
+use crate::actors::status::{Purpose, SealUnit, WriteStatus};
 use crate::backend::{self, BackendError, ClientSettings, memory};
 use crate::cluster::{NO_SET, RegisterFields};
 use crate::config::WorkerConfig;
@@ -336,6 +336,76 @@ fn a_run_of_one_herder_is_never_taken_for_one_of_the_next() {
         })
         .await;
         assert_ne!(rig.run_of(TASK).await, before);
+    });
+}
+
+#[test]
+fn a_task_that_is_about_to_start_is_not_said_to_run() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        rig.create("a").await;
+        rig.running(TASK).await;
+        let run = rig.run_of(TASK).await;
+        let herder = rig.herder().await;
+        let said = within(&herder, move |herder, context| {
+            let (sender, mut sent) = actix::dev::channel::channel(16);
+            let logs = herder.logs.as_mut().expect("the logs are open");
+            let writer = std::mem::replace(&mut logs.writer, Addr::new(sender));
+            let mut said = |event| {
+                Handler::<UnitReport>::handle(herder, UnitReport { run: run.clone(), event }, context);
+                std::iter::from_fn(|| sent.next().now_or_never().flatten()).count()
+            };
+            let said = (said(UnitEvent::Starting), said(UnitEvent::Running));
+            herder.logs.as_mut().expect("the logs are open").writer = writer;
+            said
+        });
+        assert_eq!(said.await, Some((0, 1)));
+    });
+}
+
+/// The register is released when a run has ended; while another one runs, that would let a second worker begin.
+#[test]
+fn the_end_of_an_older_run_releases_nothing() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        rig.create("a").await;
+        rig.running(TASK).await;
+        let run = rig.run_of(TASK).await;
+        let herder = rig.herder().await;
+        let older = [RunId { herder: run.herder - 1, ..run.clone() }, RunId { claim: run.claim + 1, ..run.clone() }];
+        for run in older {
+            herder.send(UnitReport { run, event: UnitEvent::Ended }).await.unwrap();
+        }
+        let goes_on = within(&herder, move |herder, _| {
+            let running = herder.running.get(&run.unit).is_some_and(|running| running.run == run);
+            running && !herder.seals.contains(&(run.unit, run.claim))
+        });
+        assert_eq!(goes_on.await, Some(true));
+    });
+}
+
+/// The control plane releases a register only behind the last state.
+#[test]
+fn a_seal_waits_for_the_write_under_way() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        let (writer, herder) = (rig.status_actor().await, rig.herder().await);
+        let unit = || units::parse("status-connector-sealed");
+        let record = within(&herder, move |herder, _| {
+            let incarnation = herder.plane.incarnation().expect("it has joined");
+            herder.seals.insert((unit(), 77));
+            let fields = RegisterFields { incarnation, claim: 77, held: true, at: 0, set: NO_SET };
+            herder.status_record(UnitState::Running, None, &unit(), fields)
+        })
+        .await;
+        let faults = memory::faults(&rig.cluster);
+        faults.hold_acks(true);
+        writer.send(WriteStatus { unit: unit(), record, purpose: Purpose::State }).await.unwrap();
+        writer.send(SealUnit { unit: unit(), claim: 77 }).await.unwrap();
+        let sealed = move |herder: &mut Herder| !herder.seals.contains(&(unit(), 77));
+        assert_eq!(within(&herder, move |herder, _| sealed(herder)).await, Some(false), "a write is under way");
+        faults.hold_acks(false);
+        rig.until("it is sealed afterwards", sealed).await;
     });
 }
 

@@ -15,7 +15,7 @@ use crate::actors::validation;
 use crate::backend::partitioner::partition_for_key;
 use crate::cluster::{Member, NO_SET, RegisterFields, Unit};
 use crate::pipeline::{Failure, Phase};
-use crate::storage::records::RawConfig;
+use crate::storage::records::with_values;
 use crate::storage::status_records::{StatusTopicRecord, UnitState};
 
 /// The longest trace in a status record, in bytes: the record has to fit into a batch of the topic (1 MB by default).
@@ -104,11 +104,6 @@ pub(super) fn wanted(state: &ClusterState, status_partitions: usize) -> Arc<[Uni
     wanted.into()
 }
 
-/// A configuration as plug-ins get it: settings without a value are left out.
-pub(super) fn props(config: &RawConfig) -> connect_api::Props {
-    config.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect()
-}
-
 impl Herder {
     pub(super) fn start_unit(&mut self, unit: &Unit, claim: u64) {
         self.start(RunId { unit: parse(&unit.name), herder: self.number, claim, start: 0 }, Lease::default());
@@ -158,7 +153,7 @@ impl Herder {
         let unit = &run.unit;
         let missing = |what: &str| Failure::text(Phase::Configure, format!("{what} is not in the config topic"));
         let connector = self.state.connector(unit.connector()).ok_or_else(|| missing("the connector"))?;
-        let connector_props = props(&connector.config);
+        let connector_props = with_values(&connector.config);
         // A connector that a Java worker left may rely on what is not built yet: better not at all than otherwise.
         if let Some(first) = validation::not_built(&connector_props).into_iter().next() {
             return Err(Failure::text(Phase::Configure, first));
@@ -181,7 +176,7 @@ impl Herder {
                 let config = tasks.get(*task as usize).ok_or_else(|| missing("the task"))?;
                 Ok(UnitSpec::Task {
                     id: ConnectorTaskId { connector: name.clone(), task: *task },
-                    props: props(config),
+                    props: with_values(config),
                     connector_props,
                     task_count: tasks.len() as u32,
                     topics: self.topic_tracker(run),

@@ -35,6 +35,8 @@ struct Assigned {
     reported_end: Option<i64>,
     /// Said once that there is no such partition.
     reported_unknown: bool,
+    /// Said once that the position is not in the log; as Kafka's client it rests there then, and keeps no other partition from being read.
+    reported_lost: bool,
     /// The row that is being delivered.
     records: Option<Records>,
     /// Rows behind it. What is here may be delivered: it was below the end that this reader may reach.
@@ -106,7 +108,7 @@ impl EmbeddedReader {
                         return Err(error);
                     }
                     // The next read meets it again; what was read before it is delivered first.
-                    assigned.reported_unknown = false;
+                    (assigned.reported_unknown, assigned.reported_lost) = (false, false);
                     self.wake.notify_one();
                     break;
                 }
@@ -151,6 +153,7 @@ impl Assigned {
             paused: false,
             reported_end: None,
             reported_unknown: false,
+            reported_lost: false,
             records: None,
             ahead: VecDeque::new(),
         }
@@ -175,6 +178,7 @@ impl Assigned {
         self.position = Some(position);
         self.topic_id = topic_id;
         self.reported_end = None;
+        self.reported_lost = false;
         self.records = None;
         self.ahead.clear();
     }
@@ -228,11 +232,13 @@ impl Assigned {
             };
         };
         let Some(position) = self.position else { return Ok(None) };
-        if topic.id != self.topic_id {
-            return Err(made_anew(partition));
-        }
-        if !(log.start..=log.end).contains(&position) {
-            return Err(out_of_range(partition, log.start, log.end, position));
+        let anew = topic.id != self.topic_id;
+        if anew || !(log.start..=log.end).contains(&position) {
+            return match std::mem::replace(&mut self.reported_lost, true) {
+                true => Ok(None),
+                false if anew => Err(made_anew(partition)),
+                false => Err(out_of_range(partition, log.start, log.end, position)),
+            };
         }
         Ok(Some((topic.id, position, log.end(isolation))))
     }

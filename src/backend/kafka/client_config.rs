@@ -81,14 +81,13 @@ fn with(settings: &ClientSettings, defaults: &[&[(&str, &str)]], rules: &[&[(&st
     all
 }
 
-/// `settings` in front of those that all clients have. Settings with a protocol of their own bring all that belongs to it.
+/// `settings` in front of those that say how to reach the brokers. Settings that name brokers are complete, and get nothing added: a login must not
+/// go to brokers that it is not for.
 pub(super) fn over(common: &ClientSettings, settings: &ClientSettings) -> ClientSettings {
-    let apart = settings.contains_key("security.protocol");
-    let is_security = |name: &str| ["ssl.", "sasl."].iter().any(|prefix| name.starts_with(prefix));
-    let mut all = common.clone();
-    all.retain(|name, _| !(apart && is_security(name)));
-    all.extend(settings.iter().map(|(name, value)| (name.clone(), value.clone())));
-    all
+    if settings.contains_key("bootstrap.servers") {
+        return settings.clone();
+    }
+    common.iter().chain(settings).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Settings of a shared producer.
@@ -147,14 +146,10 @@ mod tests {
     }
 
     #[test]
-    fn another_protocol_does_not_inherit_keys() {
-        let common =
-            settings(&[("security.protocol", "ssl"), ("ssl.ca.location", "/ca"), ("bootstrap.servers", "a:1")]);
-        let own = settings(&[("security.protocol", "ssl"), ("ssl.ca.pem", "x")]);
-        assert_eq!(
-            over(&common, &own),
-            [own.clone(), settings(&[("bootstrap.servers", "a:1")])].into_iter().flatten().collect()
-        );
+    fn a_login_does_not_go_to_brokers_that_it_is_not_for() {
+        let common = settings(&[("bootstrap.servers", "a:1"), ("sasl.username", "u"), ("sasl.password", "p")]);
+        let elsewhere = settings(&[("bootstrap.servers", "c:3"), ("linger.ms", "1")]);
+        assert_eq!(over(&common, &elsewhere), elsewhere);
         assert_eq!(over(&common, &settings(&[("linger.ms", "1")])).len(), 4);
     }
 

@@ -3,7 +3,7 @@
 //! A batch is copied once, into one block that all its keys, values and headers are slices of. So the client's buffers are free at once, and
 //! whoever keeps a record keeps its batch. No thread waits: the client's queue wakes the reading task.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +39,18 @@ struct Assigned {
     paused: bool,
 }
 
+/// What the client says once and does not repeat: one of each kind, since whoever hears of a kind looks after all partitions.
+#[derive(Default)]
+struct Problems(VecDeque<BackendError>);
+
+impl Problems {
+    fn note(&mut self, problem: BackendError) {
+        if !self.0.iter().any(|known| std::mem::discriminant(known) == std::mem::discriminant(&problem)) {
+            self.0.push_back(problem);
+        }
+    }
+}
+
 /// A reader.
 pub(super) struct KafkaReader {
     /// The last read filled its batch.
@@ -49,8 +61,8 @@ pub(super) struct KafkaReader {
     isolation: Isolation,
     admin: Arc<AdminClient>,
     assigned: HashMap<TopicPartition, Assigned>,
-    /// An error that came behind records of the same batch.
-    delayed: Option<BackendError>,
+    /// Errors that came behind records of the same batch.
+    delayed: Problems,
 }
 
 impl KafkaReader {
@@ -64,7 +76,7 @@ impl KafkaReader {
             isolation,
             admin,
             assigned,
-            delayed: None,
+            delayed: Problems::default(),
             catching_up: false,
         })
     }
@@ -105,20 +117,17 @@ impl KafkaReader {
 
     /// Takes what is there; whether there was anything at all.
     fn fill(&mut self, batch: &mut ReadBatch, max: usize) -> Result<bool> {
-        let Some(consumer) = self.consumer.as_mut() else { return Ok(false) };
-        let (assigned, delayed) = (&mut self.assigned, &mut self.delayed);
-        let taken = consumer.take(max, |messages| {
-            if let Err(error) = copy(messages, batch, assigned) {
-                *delayed = Some(error);
-            }
-        });
-        if batch.records.is_empty()
-            && batch.ends.is_empty()
-            && let Some(error) = self.delayed.take()
-        {
+        // What came with them was delivered by the call before.
+        if let Some(error) = self.delayed.0.pop_front() {
             return Err(error);
         }
-        Ok(taken > 0)
+        let Some(consumer) = self.consumer.as_mut() else { return Ok(false) };
+        let (assigned, delayed) = (&mut self.assigned, &mut self.delayed);
+        let taken = consumer.take(max, |messages| copy(messages, batch, assigned, delayed));
+        match self.delayed.0.pop_front_if(|_| batch.records.is_empty() && batch.ends.is_empty()) {
+            Some(error) => Err(error),
+            None => Ok(taken > 0),
+        }
     }
 }
 
@@ -145,13 +154,13 @@ struct Parts {
     headers: Vec<(Range<usize>, Option<Range<usize>>)>,
 }
 
-/// Copies messages into the batch and moves the positions. Returns the last error among them.
+/// Copies messages into the batch and moves the positions.
 fn copy(
     messages: &[Message<'_>],
     batch: &mut ReadBatch,
     assigned: &mut HashMap<TopicPartition, Assigned>,
-) -> Result<()> {
-    let mut error = Ok(());
+    problems: &mut Problems,
+) {
     let size = messages.iter().map(|it| it.key().map_or(0, <[u8]>::len) + it.value().map_or(0, <[u8]>::len)).sum();
     let mut block: Vec<u8> = Vec::with_capacity(size);
     let mut parts: Vec<Parts> = Vec::with_capacity(messages.len());
@@ -193,7 +202,7 @@ fn copy(
                 What::Error(problem) => match problem {
                     // Of connections: the client goes on by itself.
                     BackendError::Retriable(reason) => tracing::debug!("{reason}"),
-                    problem => error = Err(problem),
+                    problem => problems.note(problem),
                 },
             }
         }
@@ -207,7 +216,6 @@ fn copy(
         record.value = parts.value.map(|range| block.slice(range));
         record.headers = parts.headers.into_iter().map(|(name, value)| header(&block, name, value)).collect();
     }
-    error
 }
 
 fn header(block: &Bytes, name: Range<usize>, value: Option<Range<usize>>) -> Header {
@@ -247,7 +255,7 @@ impl RecordReader for KafkaReader {
     fn assign(&mut self, partitions: &[(TopicPartition, StartOffset)]) -> Result<()> {
         let list = list_of(partitions)?;
         self.consumer()?.assign(&list)?;
-        self.delayed = None;
+        self.delayed = Problems::default();
         self.assigned = partitions
             .iter()
             .map(|(partition, start)| (partition.clone(), Assigned { position: start_of(*start).1, paused: false }))
@@ -359,5 +367,22 @@ impl Drop for KafkaReader {
         if let Err(error) = std::thread::Builder::new().name("kafka-close".into()).spawn(move || drop(consumer)) {
             tracing::debug!("no thread to close a consumer: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_hides_no_other_kind() {
+        let mut problems = Problems::default();
+        problems.note(BackendError::OffsetOutOfRange("q".into()));
+        problems.note(BackendError::UnknownPartition("p".into()));
+        problems.note(BackendError::UnknownPartition("r".into()));
+        assert!(matches!(
+            problems.0.make_contiguous(),
+            [BackendError::OffsetOutOfRange(_), BackendError::UnknownPartition(_)]
+        ));
     }
 }

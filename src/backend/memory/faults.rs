@@ -42,6 +42,8 @@ pub(super) struct FaultState {
     pub lose_acks: usize,
     /// So many requests of a kind are answered with this error.
     pub failing: Vec<(Request, usize, BackendError)>,
+    /// The partition that has no leader.
+    pub leaderless: Option<TopicPartition>,
     /// Commits wait at the broker.
     pub hold_commits: bool,
     /// Commits that wait.
@@ -68,6 +70,15 @@ impl FaultState {
             self.failing.remove(at);
         }
         Some(error)
+    }
+
+    /// The error that a request for the bounds of these partitions gets, if it is to fail.
+    pub(super) fn failure_of_bounds(&mut self, partitions: &[TopicPartition]) -> Option<BackendError> {
+        let leaderless = self.leaderless.as_ref().filter(|partition| partitions.contains(partition));
+        match leaderless {
+            Some(partition) => Some(BackendError::Retriable(format!("{partition} has no leader"))),
+            None => self.failure_of(Request::Bounds),
+        }
     }
 }
 
@@ -129,6 +140,11 @@ impl Faults {
                 faults.failing.push((request, count, error));
             }
         });
+    }
+
+    /// This partition has no leader: requests for its bounds fail, and those for others with it.
+    pub fn set_leaderless(&self, partition: Option<TopicPartition>) {
+        self.set(|faults| faults.leaderless = partition);
     }
 
     /// Commits of offsets reach the broker and wait there until this is switched off. Then all of them are carried out in

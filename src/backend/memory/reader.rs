@@ -27,6 +27,8 @@ struct Assigned {
     reported_end: Option<i64>,
     /// Said once that there is no such partition.
     reported_unknown: bool,
+    /// Said once that the position is not in the log; as Kafka's client it rests there then, and keeps no other partition from being read.
+    reported_lost: bool,
 }
 
 /// A reader.
@@ -81,7 +83,7 @@ impl MemoryReader {
                     return Err(error);
                 }
                 // The next read meets it again; what was read before it is delivered first.
-                assigned.reported_unknown = false;
+                (assigned.reported_unknown, assigned.reported_lost) = (false, false);
                 self.wake.notify_one();
                 break;
             }
@@ -101,6 +103,7 @@ impl Assigned {
             paused: false,
             reported_end: None,
             reported_unknown: false,
+            reported_lost: false,
         }
     }
 
@@ -132,11 +135,13 @@ impl Assigned {
         let Some(position) = self.position else { return Ok(()) };
         let (start, end) = (log.start(), log.end(Isolation::ReadUncommitted));
         let partition = &self.partition;
-        if topic.id != self.topic_id {
-            return Err(made_anew(partition));
-        }
-        if !(start..=end).contains(&position) {
-            return Err(out_of_range(partition, start, end, position));
+        let anew = topic.id != self.topic_id;
+        if anew || !(start..=end).contains(&position) {
+            return match std::mem::replace(&mut self.reported_lost, true) {
+                true => Ok(()),
+                false if anew => Err(made_anew(partition)),
+                false => Err(out_of_range(partition, start, end, position)),
+            };
         }
         let mut source = None;
         let mut position = position;
@@ -224,6 +229,7 @@ impl RecordReader for MemoryReader {
             assigned.position = Some(*offset);
             assigned.topic_id = topic_id;
             assigned.reported_end = None;
+            assigned.reported_lost = false;
         }
         drop(state);
         self.wake.notify_one();
@@ -258,7 +264,7 @@ impl RecordReader for MemoryReader {
     async fn end_offsets(&self, partitions: &[TopicPartition], timeout: Duration) -> Result<Vec<i64>> {
         let isolation = self.isolation;
         let look = |state: &mut State| {
-            if let Some(error) = state.faults.failure_of(Request::Bounds) {
+            if let Some(error) = state.faults.failure_of_bounds(partitions) {
                 return Some(Err(error));
             }
             let ends =
@@ -270,7 +276,7 @@ impl RecordReader for MemoryReader {
 
     async fn beginning_offsets(&self, partitions: &[TopicPartition], timeout: Duration) -> Result<Vec<i64>> {
         let look = |state: &mut State| {
-            if let Some(error) = state.faults.failure_of(Request::Bounds) {
+            if let Some(error) = state.faults.failure_of_bounds(partitions) {
                 return Some(Err(error));
             }
             let starts = partitions.iter().map(|it| state.log(it).map(|log| log.start()).ok_or_else(|| unknown(it)));

@@ -5,7 +5,7 @@ use connect_api::{ConfigDef, ConfigKey, ConfigValue, ExactlyOnceSupport, ParsedV
 use fancy_regex::Regex;
 
 use super::{Checked, ConfigInfo, ConnectorKind, WorkerDefaults};
-use crate::config::client_settings::{ClientKind, client_settings, definition, is_secret};
+use crate::config::client_settings::{ClientKind, client_settings, definition, is_secret, is_security};
 use crate::config::worker::with_prefix;
 
 const TOPICS: &str = "topics";
@@ -189,8 +189,4 @@ fn check_security(checked: &mut Checked, client: ClientKind, prefix: &str, overr
     if let (Some(_), Err(error)) = (security.get("security.protocol"), client_settings(client, &security)) {
         checked.error(&format!("{prefix}security.protocol"), error.to_string());
     }
-}
-
-fn is_security(name: &str) -> bool {
-    name == "security.protocol" || name.starts_with("ssl.") || name.starts_with("sasl.")
 }

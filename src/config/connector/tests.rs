@@ -276,8 +276,12 @@ fn names_overrides_and_groups_have_rules() {
     assert_eq!(errors_in(&[("consumer.override.interceptor.classes", "x")]), ["consumer.override.interceptor.classes"]);
     assert_eq!(errors_in(&[("producer.override.linger.ms", "x")]), none, "a sink without a queue has no producer");
     assert_eq!(errors_in(&[("topics", "a,,b")]), ["topics"]);
-    let secret = validate(&props(&[("consumer.override.sasl.jaas.config", "hunter2")]));
-    assert!(secret.configs.iter().all(|info| !format!("{:?}", info.value).contains("hunter2")));
+    // Also of those that no client knows, such as the settings of an interceptor.
+    for name in ["sasl.jaas.config", "my.interceptor.password"] {
+        let secret = validate(&props(&[(&format!("consumer.override.{name}"), "hunter2")]));
+        assert!(secret.configs.iter().any(|info| info.value.name.ends_with(name)), "{name}");
+        assert!(secret.configs.iter().all(|info| !format!("{:?}", info.value).contains("hunter2")), "{name}");
+    }
 }
 
 /// As answered by a Java worker.

@@ -107,8 +107,8 @@ pub const TABLE: &[Setting] = &[
         "topics of sources are created by the broker (auto.create.topics.enable); a connector with `topic.creation.` \
          settings is refused",
     ),
-    not_yet("topic.tracking.enable", &["true", "false"], "topics that connectors use are not recorded"),
-    not_yet("topic.tracking.allow.reset", &["true", "false"], "topics that connectors use are not recorded"),
+    honoured("topic.tracking.enable", ""),
+    honoured("topic.tracking.allow.reset", ""),
     no_effect(
         "offset.storage.file.filename",
         "it is a setting of the standalone mode; offsets are in `offset.storage.topic`",

@@ -26,7 +26,7 @@ fn the_example_has_javas_defaults() {
 #[test]
 fn prefixes_are_split_out() {
     let config = WorkerConfig::from_props(props(&format!(
-        "{SMALL}value.converter.schemas.enable=false\nproducer.linger.ms=5\nconsumer.bootstrap.servers=c:3\n\
+        "{SMALL}value.converter.schemas.enable=false\nconsumer.max.poll.records=5\nproducer.bootstrap.servers=c:3\n\
          security.protocol=SSL\nssl.keystore.password=hunter2\nconfig.storage.min.insync.replicas=2\n\
          offset.storage.partitions=-1\nadmin.listeners=\nadmin.retries=1\nplugin.path=/x\nofset.flush.interval.ms=1\n"
     )))
@@ -34,13 +34,13 @@ fn prefixes_are_split_out() {
     assert_eq!(config.value_converter.props, props("schemas.enable=false"));
     let top = "bootstrap.servers=a:1, b:2\nsecurity.protocol=SSL\nssl.keystore.password=hunter2";
     assert_eq!(config.client, props(top));
-    assert_eq!(config.producer, props(&format!("{top}\nlinger.ms=5")));
+    assert_eq!(config.consumer, props(&format!("{top}\nmax.poll.records=5")));
     // Other brokers: no secrets for them.
-    assert_eq!(config.consumer, props("bootstrap.servers=c:3"));
+    assert_eq!(config.producer, props("bootstrap.servers=c:3"));
     assert_eq!(config.admin, props(&format!("{top}\nretries=1")));
-    let connector = props("producer.override.linger.ms=9\nconsumer.override.x=1\nproducer.acks=0");
-    let producer = config.client_props_of(ClientKind::Producer, &connector);
-    assert_eq!(producer, props(&format!("{top}\nlinger.ms=9")));
+    let connector = props("consumer.override.max.poll.records=9\nproducer.override.x=1\nconsumer.acks=0");
+    let consumer = config.client_props_of(ClientKind::Consumer, &connector);
+    assert_eq!(consumer, props(&format!("{top}\nmax.poll.records=9")));
     assert_eq!(config.config_storage.settings, props("min.insync.replicas=2"));
     assert_eq!(config.offset_storage.partitions, None);
     assert_eq!(config.admin_listeners, Some(vec![]));
@@ -87,6 +87,7 @@ fn what_would_be_delivered_otherwise_is_refused_by_name() {
         ("producer.security.protocol=TLS", "producer.security.protocol"),
         ("consumer.interceptor.classes=x.Y", "consumer.interceptor.classes"),
         ("producer.linger.ms=soon", "producer.linger.ms"),
+        ("consumer.bootstrap.servers=c:3", "consumer.bootstrap.servers"),
         ("connector.client.config.override.policy=x.Custom", "connector.client.config.override.policy"),
         ("ssl.truststore.location=/t.jks\nsecurity.protocol=SSL", "ssl.truststore.location"),
     ] {

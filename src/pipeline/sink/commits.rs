@@ -80,8 +80,14 @@ impl SinkPump {
         self.wait_for_commit(deadline).await;
     }
 
+    /// Whether a commit is under way that names this partition.
+    pub(super) fn is_committing(&self, partition: &TopicPartition) -> bool {
+        let committing = self.state.committing.as_ref();
+        committing.is_some_and(|it| it.offsets.iter().any(|(committed, _)| committed == partition))
+    }
+
     /// Waits for the commit that is under way. Whether none is any more.
-    async fn wait_for_commit(&mut self, deadline: Instant) -> bool {
+    pub(super) async fn wait_for_commit(&mut self, deadline: Instant) -> bool {
         let Some(Committing { answer, .. }) = &mut self.state.committing else { return true };
         self.control.phase.enter(Phase::OffsetCommit);
         let began = Instant::now();
@@ -96,7 +102,7 @@ impl SinkPump {
             Err(error) => tracing::warn!(%error, "offsets were not committed; tried again at the next interval"),
             Ok(()) => {
                 let SinkState { current, last_committed, .. } = &mut self.state;
-                // Not those that were closed meanwhile.
+                // Not those that were closed meanwhile, and none of these is opened again before this.
                 last_committed.extend(offsets.into_iter().filter(|(partition, _)| current.contains_key(partition)));
             }
         }

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connect_api::TopicPartition;
+use connect_api::sink::Offsets;
 use tokio::time::{Instant, timeout};
 
-use super::{Reset, SinkPump};
+use super::{Lost, Reset, SinkPump};
 use crate::backend::{BackendError, FoundTopic, StartOffset, TopicAdmin};
 use crate::pipeline::control::{Control, Directive};
+use crate::pipeline::delivery::left;
 use crate::pipeline::phase::{Failure, Phase};
 use crate::pipeline::task_partitions::Selection;
 
@@ -32,7 +34,8 @@ impl SinkPump {
             return Ok(false);
         }
         self.take_requests()?;
-        if self.state.lost.is_some() && !self.reset_lost_positions().await? {
+        let due = |lost: &Lost| lost.look_at.is_none_or(|at| Instant::now() >= at);
+        if self.state.lost.as_ref().is_some_and(due) && !self.reset_lost_positions().await? {
             return Ok(false);
         }
         if self.state.seeks.is_empty() {
@@ -84,17 +87,18 @@ impl SinkPump {
             self.close(&gone).await?;
         }
         self.state.topics.retain(|topic, _| found.contains_key(topic));
-        let new: Vec<_> = mine.into_iter().filter(|it| !self.state.current.contains_key(it)).collect();
-        if !new.is_empty() && !self.open(&new, &anew, &found).await? {
-            self.state.search_at = Some(Instant::now() + self.next_backoff());
-            return Ok(self.control.directive() == Directive::Run);
-        }
+        self.state.fresh.extend(mine.iter().filter(|it| anew.contains(&*it.topic)).cloned());
+        self.state.fresh.retain(|partition| mine.contains(partition));
         // Also those of which this task reads nothing yet: a partition that it gets later must be of the same topic.
         self.state.topics.extend(found);
+        let new: Vec<_> = mine.into_iter().filter(|it| !self.state.current.contains_key(it)).collect();
+        if !self.open(new).await? {
+            self.state.search_at = Some(Instant::now() + self.next_backoff().max(MISSING_TOPIC_SEARCH));
+        }
         if let Some(lost) = &mut self.state.lost {
             lost.searched = true;
         }
-        Ok(true)
+        Ok(self.control.directive() == Directive::Run)
     }
 
     /// Takes leave of partitions that are not there any more. What was put of them is flushed, as before any other close;
@@ -124,24 +128,39 @@ impl SinkPump {
     }
 
     /// Starts reading partitions: where the task asked for in advance, else behind their committed offsets, else as
-    /// `auto.offset.reset` says. `false`: the brokers did not say where that is.
-    async fn open(&mut self, new: &[TopicPartition], anew: &BTreeSet<String>, found: &Found) -> Result<bool, Failure> {
+    /// `auto.offset.reset` says. `false`: not all of them, since the brokers did not say where that is, or a commit of before they were closed is
+    /// under way and would pass for one of what is there now.
+    async fn open(&mut self, mut new: Vec<TopicPartition>) -> Result<bool, Failure> {
+        let wanted = new.len();
+        if new.iter().any(|partition| self.is_committing(partition)) {
+            self.wait_for_commit(Instant::now()).await;
+            new.retain(|partition| !self.is_committing(partition));
+        }
+        if new.is_empty() {
+            return Ok(wanted == 0);
+        }
         self.enter(Phase::Consume);
         // Offsets of a former topic of the same name mean nothing.
-        let asked: Vec<_> = new.iter().filter(|partition| !anew.contains(&*partition.topic)).cloned().collect();
+        let asked: Vec<_> = new.iter().filter(|partition| !self.state.fresh.contains(partition)).cloned().collect();
         let request = self.committed.committed(&self.group, &asked);
-        let committed = ask(&mut self.control, self.commit_timeout, "committed offsets", request).await?;
-        let Some(committed) = committed else { return Ok(false) };
+        let committed = match ask(&mut self.control, self.commit_timeout, request).await? {
+            Ok(committed) => committed,
+            Err(reason) => {
+                tracing::warn!(reason, "committed offsets could not be read; tried again");
+                return Ok(false);
+            }
+        };
         let known = asked.into_iter().zip(committed);
         let mut starts: BTreeMap<_, _> = known.filter_map(|(it, offset)| Some((it, offset?))).collect();
-        let unset: Vec<_> = new.iter().filter(|partition| !starts.contains_key(partition)).cloned().collect();
-        if !unset.is_empty() {
-            let Some(resets) = self.reset_offsets(&unset).await? else { return Ok(false) };
-            starts.extend(unset.into_iter().zip(resets));
+        let unset: Vec<_> = new.into_iter().filter(|partition| !starts.contains_key(partition)).collect();
+        starts.extend(self.reset_offsets(unset).await?);
+        if starts.is_empty() {
+            return Ok(false);
         }
         self.state.unanswered = 0;
         let state = &mut self.state;
         for (partition, start) in &mut starts {
+            state.fresh.remove(partition);
             // What a task would begin with anyway needs no commit.
             state.last_committed.insert(partition.clone(), *start);
             if let Some(wanted) = state.rewinds.remove(partition) {
@@ -149,38 +168,63 @@ impl SinkPump {
             }
             state.current.insert(partition.clone(), *start);
         }
+        let opened: Vec<_> = starts.keys().cloned().collect();
         let starts: Vec<_> = starts.into_iter().map(|(partition, start)| (partition, StartOffset::At(start))).collect();
         self.reader.add(&starts).map_err(|error| Failure::new(Phase::Consume, &error))?;
-        let opened = found.iter().filter(|(topic, _)| new.iter().any(|partition| *partition.topic == ***topic));
-        self.state.topics.extend(opened.map(|(topic, found)| (topic.clone(), *found)));
         self.tell_assignment();
         self.enter(Phase::Open);
-        self.task.open(new).await.map_err(|error| Failure::new(Phase::Open, &error))?;
-        Ok(true)
+        self.task.open(&opened).await.map_err(|error| Failure::new(Phase::Open, &error))?;
+        Ok(opened.len() == wanted)
     }
 
     fn tell_assignment(&self) {
         self.state.context.set_assignment(self.state.current.keys().cloned().collect());
     }
 
-    /// Where partitions without a committed offset begin, as `auto.offset.reset` says.
-    async fn reset_offsets(&mut self, partitions: &[TopicPartition]) -> Result<Option<Vec<i64>>, Failure> {
-        let time = self.commit_timeout;
-        match self.reset {
-            Reset::Earliest => {
-                let request = self.reader.beginning_offsets(partitions, time);
-                ask(&mut self.control, time, "the beginnings of partitions", request).await
-            }
-            Reset::Latest => {
-                let request = self.reader.end_offsets(partitions, time);
-                ask(&mut self.control, time, "the ends of partitions", request).await
-            }
-            Reset::None => {
-                let partition = &partitions[0];
+    /// Where partitions without a committed offset begin, as `auto.offset.reset` says; without those that no broker answers for.
+    async fn reset_offsets(&mut self, partitions: Vec<TopicPartition>) -> Result<Offsets, Failure> {
+        match (self.reset, partitions.first()) {
+            (_, None) => Ok(Offsets::new()),
+            (Reset::Earliest, _) => self.bounds(partitions, Bound::Beginning).await,
+            (Reset::Latest, _) => self.bounds(partitions, Bound::End).await,
+            (Reset::None, Some(partition)) => {
                 let message = format!("{partition} has no committed offset, and auto.offset.reset is none");
                 Err(Failure::text(Phase::Consume, message))
             }
         }
+    }
+
+    /// Beginnings or ends of partitions. One that has no leader fails the request for all of them: then halves are asked for, so that it
+    /// keeps nobody else waiting. It is left out, and so is what there was no time for.
+    async fn bounds(&mut self, partitions: Vec<TopicPartition>, bound: Bound) -> Result<Offsets, Failure> {
+        let deadline = Instant::now() + self.commit_timeout;
+        let mut known = Offsets::new();
+        let (count, mut failed) = (partitions.len(), None);
+        let mut waiting = vec![partitions];
+        while let Some(mut some) = waiting.pop()
+            && !left(deadline).is_zero()
+            && self.control.directive() == Directive::Run
+        {
+            let request = match bound {
+                Bound::Beginning => self.reader.beginning_offsets(&some, left(deadline)),
+                Bound::End => self.reader.end_offsets(&some, left(deadline)),
+            };
+            match ask(&mut self.control, left(deadline), request).await? {
+                Ok(offsets) => known.extend(some.into_iter().zip(offsets)),
+                Err(reason) => {
+                    failed = Some(reason);
+                    if some.len() > 1 {
+                        let half = some.split_off(some.len() / 2);
+                        waiting.extend([half, some]);
+                    }
+                }
+            }
+        }
+        if let Some(reason) = failed {
+            let without = count - known.len();
+            tracing::warn!(reason, without, of = count, "some partitions cannot be asked about; tried again");
+        }
+        Ok(known)
     }
 
     /// Partitions whose position is not in the log any more, or not yet, begin where `auto.offset.reset` says, as a Java
@@ -198,35 +242,33 @@ impl SinkPump {
         }
         self.enter(Phase::Consume);
         let partitions: Vec<_> = self.state.current.keys().cloned().collect();
-        let time = self.commit_timeout;
-        let request = self.reader.beginning_offsets(&partitions, time);
-        let begins = ask(&mut self.control, time, "the beginnings of partitions", request).await?;
-        let ends = match begins {
-            Some(_) => {
-                let request = self.reader.end_offsets(&partitions, time);
-                ask(&mut self.control, time, "the ends of partitions", request).await?
-            }
-            None => None,
-        };
-        let (Some(begins), Some(ends)) = (begins, ends) else {
-            // One of them may be gone.
+        let begins = self.bounds(partitions.clone(), Bound::Beginning).await?;
+        let ends = self.bounds(begins.keys().cloned().collect(), Bound::End).await?;
+        if ends.is_empty() && !partitions.is_empty() {
+            // They may be gone.
             self.state.search_at = None;
             self.wait_for_brokers().await?;
             return Ok(false);
-        };
+        }
         self.state.unanswered = 0;
-        let reason = self.state.lost.take().map(|lost| lost.reason).unwrap_or_default();
-        for ((partition, begin), end) in partitions.iter().zip(begins).zip(ends) {
+        let Some(mut lost) = self.state.lost.take() else { return Ok(true) };
+        let reason = &lost.reason;
+        for (partition, end) in &ends {
+            let begin = begins.get(partition).copied().unwrap_or_default();
             let position = self.reader.position(partition).unwrap_or(begin);
-            if !(begin..=end).contains(&position) {
-                let reset = if self.reset == Reset::Latest { end } else { begin };
+            if !(begin..=*end).contains(&position) {
+                let reset = if self.reset == Reset::Latest { *end } else { begin };
                 tracing::error!(%partition, position, begin, end, reset, reason, "the position is not in the log; reading on elsewhere");
                 self.state.current.insert(partition.clone(), reset);
                 self.state.last_committed.insert(partition.clone(), reset);
                 self.state.seeks.insert(partition.clone());
             }
         }
-        if self.state.seeks.is_empty() {
+        if ends.len() < partitions.len() {
+            // It may be one of those that nobody answers for; the others go on meanwhile.
+            lost.look_at = Some(Instant::now() + MISSING_TOPIC_SEARCH);
+            self.state.lost = Some(lost);
+        } else if self.state.seeks.is_empty() {
             // Whatever was lost is there again, or was closed. The reader may rest at it until it is told where to go on.
             self.state.seeks.extend(partitions);
             self.pause_for(super::BROKER_BACKOFF.0).await?;
@@ -304,26 +346,29 @@ async fn search(admin: Arc<dyn TopicAdmin>, selection: Arc<Selection>) -> Result
     admin.find_topics(&names).await
 }
 
+/// Which end of a log.
+#[derive(Clone, Copy)]
+enum Bound {
+    Beginning,
+    End,
+}
+
 /// Waits for an answer of a broker, but not past a change of the directive, and not too long: other partitions wait as
-/// well. `None`: ask again later.
+/// well. `Ok(Err(_))`: why there is none; ask again later.
 async fn ask<T>(
     control: &mut Control,
     time: Duration,
-    what: &str,
     request: impl Future<Output = Result<T, BackendError>>,
-) -> Result<Option<T>, Failure> {
+) -> Result<Result<T, String>, Failure> {
     let answer = tokio::select! {
         biased;
         answer = timeout(time, request) => answer,
-        _ = control.changed_from(Directive::Run) => return Ok(None),
+        _ = control.changed_from(Directive::Run) => return Ok(Err("the task is not to run any more".into())),
     };
     match answer {
-        Ok(Ok(answer)) => return Ok(Some(answer)),
-        Ok(Err(BackendError::Retriable(reason) | BackendError::UnknownPartition(reason))) => {
-            tracing::warn!(reason, "asked for {what}; tried again");
-        }
-        Ok(Err(error)) => return Err(Failure::new(Phase::Consume, &error)),
-        Err(_) => tracing::warn!("no broker said in {} ms: {what}; tried again", time.as_millis()),
+        Ok(Ok(answer)) => Ok(Ok(answer)),
+        Ok(Err(BackendError::Retriable(reason) | BackendError::UnknownPartition(reason))) => Ok(Err(reason)),
+        Ok(Err(error)) => Err(Failure::new(Phase::Consume, &error)),
+        Err(_) => Ok(Err(format!("no broker answered within {} ms", time.as_millis()))),
     }
-    Ok(None)
 }

@@ -101,6 +101,8 @@ async fn a_topic_made_anew_is_read_from_its_beginning_also_with_fewer_partitions
         rig.until_committed("t", 0, 4).await;
         rig.delete("t").await;
         rig.topic("t", partitions).await;
+        // A commit that was under way when the topic was deleted.
+        rig.backend.committed_offsets().commit("connect-rig", &[(at("t", 0), 4)]).await.unwrap();
         rig.write("t", 0, records);
         let expected: Vec<i64> = (0..4).chain(0..records as i64).collect();
         rig.until("all new records arrive", |world| world.offsets_of("t", 0) == expected).await;
@@ -279,7 +281,60 @@ async fn the_last_commit_waits_for_the_one_under_way() {
     assert_eq!(rig.committed("t", 0).await, Some(2));
 }
 
+#[tokio::test(start_paused = true)]
+async fn only_what_pre_commit_allows_and_what_was_put_is_committed() {
+    let mut rig = Rig::new(&["t", "u"]);
+    rig.topic("t", 1).await;
+    rig.topic("u", 1).await;
+    rig.write("t", 0, 3);
+    rig.write("u", 0, 3);
+    rig.start();
+    rig.until("records arrive", |world| world.puts.len() == 6).await;
+    rig.world().allowed = Some(offsets(&[("t", 0, 2), ("u", 0, 9), ("elsewhere", 7, 1)]));
+    rig.commit.raise();
+    rig.until("they are flushed", |world| world.saw("flush t-0=3")).await;
+    rig.pass(SECOND).await;
+    assert_eq!((rig.committed("t", 0).await, rig.committed("u", 0).await), (Some(2), None));
+    rig.stop().await;
+}
+
+/// Another worker may run the task by the time its flush returns.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_committed_when_the_lease_ends_during_a_flush() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 3);
+    rig.start();
+    rig.until("records arrive", |world| world.puts.len() == 3).await;
+    rig.world().pre_commit_takes = Some(2 * SECOND);
+    rig.commit.raise();
+    rig.until("they are flushed", |world| world.saw("flush t-0=3")).await;
+    rig.lease(false);
+    rig.pass(5 * SECOND).await;
+    assert_eq!(rig.committed("t", 0).await, None);
+    rig.lease(true);
+    rig.until_committed("t", 0, 3).await;
+    rig.stop().await;
+}
+
 // ---- put ----
+
+/// The lease ends while a read waits for records.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_put_without_a_lease() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 1);
+    rig.start();
+    rig.until("the first record arrives", |world| world.puts.len() == 1).await;
+    rig.lease(false);
+    rig.write("t", 0, 1);
+    rig.pass(5 * SECOND).await;
+    assert_eq!(rig.world().puts.len(), 1, "another worker may run the task by now");
+    rig.lease(true);
+    rig.until("it arrives when the lease is back", |world| world.puts.len() == 2).await;
+    rig.stop().await;
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_put_is_retried_with_the_same_batch_and_commits_go_on_meanwhile() {
@@ -347,4 +402,61 @@ async fn a_stop_that_hangs_hides_no_failure() {
     assert_eq!(rig.phase.current().0, Phase::Stop);
     let failure = rig.phase.failure().expect("it is known before the end");
     assert_eq!((failure.phase, &*failure.message), (Phase::Put, "the first failure"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_without_a_leader_keeps_no_other_waiting() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 5).await;
+    for partition in 0..5 {
+        rig.write("t", partition, 1);
+    }
+    rig.faults.set_leaderless(Some(at("t", 3)));
+    rig.start();
+    rig.until("all others arrive", |world| world.puts.len() == 4).await;
+    assert!(!rig.world().saw("open t-3"));
+    rig.faults.set_leaderless(None);
+    rig.until("it arrives when it has one", |world| world.offsets_of("t", 3) == [0]).await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_position_that_nobody_answers_for_keeps_no_other_waiting() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 2).await;
+    rig.write("t", 0, 4);
+    rig.write("t", 1, 1);
+    rig.start();
+    rig.until("records arrive", |world| world.puts.len() == 5).await;
+    rig.faults.set_leaderless(Some(at("t", 0)));
+    rig.hooks.lose_from("t", 0, 1);
+    rig.pass(5 * SECOND).await;
+    rig.write("t", 1, 1);
+    rig.until("the other goes on", |world| world.offsets_of("t", 1) == [0, 1]).await;
+    rig.faults.set_leaderless(None);
+    rig.until("it begins anew", |world| world.offsets_of("t", 0) == [0, 1, 2, 3, 0]).await;
+    rig.stop().await;
+}
+
+/// The commit of a former topic that is still under way would pass for one of the new topic, and records in front of it for committed.
+#[tokio::test(start_paused = true)]
+async fn a_late_commit_of_a_former_topic_does_not_count() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 4);
+    rig.start();
+    rig.until("records arrive", |world| world.puts.len() == 4).await;
+    rig.faults.hold_commits(true);
+    rig.commit.raise();
+    rig.pass(6 * SECOND).await;
+    rig.delete("t").await;
+    rig.topic("t", 1).await;
+    rig.write("t", 0, 1);
+    rig.pass(40 * SECOND).await;
+    rig.faults.hold_commits(false);
+    rig.until("the new record arrives", |world| world.offsets_of("t", 0) == [0, 1, 2, 3, 0]).await;
+    rig.world().pre_commit.push_back(Err(ConnectError::fatal("disk")));
+    rig.commit.raise();
+    rig.until("it comes again, since its flush failed", |world| world.offsets_of("t", 0) == [0, 1, 2, 3, 0, 0]).await;
+    rig.stop().await;
 }

@@ -1,33 +1,43 @@
 //! The pump of a source over the cluster in memory, with paused time.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use connect_api::converter::RawHeader;
-use connect_api::{
-    ConfigDef, Converter, FieldMap, Header, HeaderConverter, Record, Schema, SchemaAndValue, SourceOffset,
-    SourcePartition, TopicPartition, Value,
-};
-use tokio::sync::watch;
+use connect_api::{FieldMap, Record, RecordMetadata, SchemaAndValue, SourceOffset, SourcePartition, TopicPartition};
+use futures_util::FutureExt;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
 use crate::backend::memory::{self, Faults};
-use crate::backend::{Backend, ClientSettings, Isolation};
+use crate::backend::{Backend, BackendError, ClientSettings, Isolation};
 use crate::metrics::{Metrics, TaskKind};
 use crate::pipeline::transform_chain::TransformChain;
-use crate::pipeline::{Converters, PhaseCell};
+use crate::pipeline::{PhaseCell, plain};
 use crate::storage::offset_store::{OffsetEntry, OffsetStore};
+use crate::storage::topic_log::LogError;
 
 const SECOND: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Hands out what it has, then waits for ever.
-struct Scripted(VecDeque<Vec<SourceRecord>>);
+/// What the task hands out, and what it was told.
+#[derive(Default)]
+struct World {
+    batches: Mutex<VecDeque<Vec<SourceRecord>>>,
+    more: Notify,
+    /// For how many records `commit_record` was called.
+    told: AtomicUsize,
+    /// Whether the next `poll` panics.
+    broken: AtomicBool,
+    stopped: AtomicBool,
+}
+
+/// Hands out what it has, then waits for more.
+struct Scripted(Arc<World>);
 
 #[async_trait]
 impl SourceTask for Scripted {
@@ -38,61 +48,42 @@ impl SourceTask for Scripted {
         Ok(())
     }
     async fn poll(&mut self) -> connect_api::Result<Vec<SourceRecord>> {
-        match self.0.pop_front() {
-            Some(records) => Ok(records),
-            None => std::future::pending().await,
+        loop {
+            let next = self.0.batches.lock().unwrap().pop_front();
+            match next {
+                Some(records) => return Ok(records),
+                None => self.0.more.notified().await,
+            }
+            assert!(!self.0.broken.load(Ordering::SeqCst), "broken on purpose");
         }
     }
+    fn wants_commit_record(&self) -> bool {
+        true
+    }
+    async fn commit_record(&mut self, _: &SourceRecord, _: Option<RecordMetadata>) -> connect_api::Result<()> {
+        self.0.told.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
     async fn stop(&mut self) -> connect_api::Result<()> {
+        self.0.stopped.store(true, Ordering::SeqCst);
         Ok(())
     }
 }
 
-struct Plain;
-
-impl Converter for Plain {
-    fn config(&self) -> ConfigDef {
-        ConfigDef::new()
-    }
-    fn configure(&mut self, _: &Props, _: bool) -> connect_api::Result<()> {
-        Ok(())
-    }
-    fn from_connect_data(
-        &mut self,
-        _: &str,
-        _: &[Header],
-        _: Option<&Schema>,
-        _: &Value,
-    ) -> connect_api::Result<Option<Bytes>> {
-        Ok(Some(Bytes::from_static(b"v")))
-    }
-    fn to_connect_data(&mut self, _: &str, _: &[RawHeader], _: Option<&Bytes>) -> connect_api::Result<SchemaAndValue> {
-        Ok(SchemaAndValue::NULL)
-    }
-}
-
-impl HeaderConverter for Plain {
-    fn config(&self) -> ConfigDef {
-        ConfigDef::new()
-    }
-    fn configure(&mut self, _: &Props) -> connect_api::Result<()> {
-        Ok(())
-    }
-    fn from_connect_header(&mut self, _: &str, _: &str, _: &SchemaAndValue) -> connect_api::Result<Option<Bytes>> {
-        Ok(None)
-    }
-    fn to_connect_header(&mut self, _: &str, _: &str, _: Option<&Bytes>) -> connect_api::Result<SchemaAndValue> {
-        Ok(SchemaAndValue::NULL)
-    }
-}
-
-/// Keeps what is written.
+/// Keeps what is written, unless it is told to fail.
 #[derive(Default)]
-struct Offsets(Mutex<Vec<OffsetEntry>>);
+struct Offsets(Mutex<Vec<OffsetEntry>>, AtomicBool);
 
 #[async_trait]
 impl OffsetStore for Offsets {
     async fn write(&self, _: &str, entries: &[OffsetEntry], _: Duration) -> Result<(), OffsetError> {
+        if self.1.load(Ordering::SeqCst) {
+            return Err(LogError::Backend {
+                topic: "offsets".into(),
+                error: BackendError::Retriable("no answer".into()),
+            }
+            .into());
+        }
         self.0.lock().unwrap().extend_from_slice(entries);
         Ok(())
     }
@@ -111,6 +102,8 @@ struct Rig {
     directive: watch::Sender<Directive>,
     leased: Arc<AtomicBool>,
     delivery: Arc<Delivery>,
+    world: Arc<World>,
+    connector_offsets: Arc<ConnectorOffsets>,
     pump: JoinHandle<Result<(), Failure>>,
 }
 
@@ -137,9 +130,12 @@ impl Rig {
         );
         let offsets = Arc::new(Offsets::default());
         let connector_offsets = Arc::new(ConnectorOffsets::new(offsets.clone(), "rig"));
-        let converters = Converters { key: Box::new(Plain), value: Box::new(Plain), header: Box::new(Plain) };
-        let pump = SourcePump {
-            task: Box::new(Scripted([batch(records)].into())),
+        let converters = plain::converters();
+        let world = Arc::<World>::default();
+        world.batches.lock().unwrap().push_back(batch(records));
+        let flushed = connector_offsets.clone();
+        let mut pump = SourcePump {
+            task: Box::new(Scripted(world.clone())),
             context: SourceTaskContext::new(connector_offsets.clone()),
             props: Props::new(),
             converter: SourceConverter::new(TransformChain::new(Vec::new()), converters),
@@ -151,7 +147,30 @@ impl Rig {
             metrics,
         };
         let faults = memory::faults(&name);
-        Rig { backend, faults, offsets, directive, leased, delivery, pump: tokio::spawn(pump.run()) }
+        let connector_offsets = flushed;
+        let pump = tokio::spawn(async move {
+            match AssertUnwindSafe(pump.work()).catch_unwind().await {
+                Ok(worked) => pump.finish(worked, false).await,
+                Err(_) => pump.finish(Err(Failure::text(Phase::Poll, "panic")), true).await,
+            }
+        });
+        Rig { backend, faults, offsets, directive, leased, delivery, world, connector_offsets, pump }
+    }
+
+    /// The task gets further records to hand out.
+    fn hand_out(&self, records: usize) {
+        self.world.batches.lock().unwrap().push_back(batch(records));
+        self.world.more.notify_one();
+    }
+
+    /// What the offset committer does at its interval.
+    async fn flush(&self) -> Result<usize, OffsetError> {
+        flush_offsets(&self.delivery, &self.connector_offsets, SECOND).await
+    }
+
+    /// How many offsets were written.
+    fn written(&self) -> usize {
+        self.offsets.0.lock().unwrap().len()
     }
 
     fn lease(&self, holds: bool) {
@@ -171,6 +190,11 @@ impl Rig {
             }
         };
         timeout(PATIENCE, waits).await.unwrap_or_else(|_| panic!("never: {what}"));
+    }
+
+    /// Lets so much paused time go by.
+    async fn pass(&self, time: Duration) {
+        sleep(time).await;
     }
 
     async fn end(self) -> Result<(), Failure> {
@@ -194,9 +218,9 @@ async fn nothing_queued_is_sent_after_the_lease_however_long_poll_takes() {
     let rig = Rig::start(3, |faults| faults.hold_appends(true));
     rig.until("records are queued", async || !rig.delivery.is_idle()).await;
     rig.lease(false);
-    sleep(SECOND).await;
+    rig.pass(SECOND).await;
     rig.faults.hold_appends(false);
-    sleep(SECOND).await;
+    rig.pass(SECOND).await;
     assert_eq!(rig.stored().await, 0, "another worker may run the task by now");
     rig.lease(true);
     rig.until("they are sent when the lease is back", async || rig.stored().await == 3).await;
@@ -213,7 +237,7 @@ async fn purged_records_are_sent_again_while_poll_waits() {
     let rig = Rig::start(3, |faults| faults.hold_appends(true));
     rig.until("records are queued", async || !rig.delivery.is_idle()).await;
     rig.delivery.purge();
-    sleep(SECOND).await;
+    rig.pass(SECOND).await;
     rig.faults.hold_appends(false);
     rig.until("they are sent again", async || rig.stored().await == 3).await;
     rig.directive.send_replace(Directive::Stop { deadline: Instant::now() + 2 * SECOND, commit: true });
@@ -226,14 +250,130 @@ async fn the_end_sends_nothing_after_the_lease() {
     rig.until("records are queued", async || !rig.delivery.is_idle()).await;
     let began = Instant::now();
     rig.directive.send_replace(Directive::Stop { deadline: began + 20 * SECOND, commit: true });
-    sleep(SECOND).await;
+    rig.pass(SECOND).await;
     rig.lease(false);
-    sleep(SECOND).await;
+    rig.pass(SECOND).await;
     rig.faults.hold_appends(false);
-    sleep(SECOND).await;
+    rig.pass(SECOND).await;
     assert_eq!(rig.stored().await, 0, "another worker may run the task by now");
     let offsets = rig.offsets.clone();
     rig.end().await.unwrap();
     assert!(began.elapsed() < 5 * SECOND, "there is nothing left to wait for: {:?}", began.elapsed());
     assert!(offsets.0.lock().unwrap().is_empty());
+}
+
+/// Acknowledged before, but not written yet: the next owner has read where to begin.
+#[tokio::test(start_paused = true)]
+async fn the_end_writes_no_offset_after_the_lease() {
+    let rig = Rig::start(3, |_| ());
+    rig.until("the first records are stored", async || rig.stored().await == 3 && rig.delivery.is_idle()).await;
+    rig.faults.hold_appends(true);
+    rig.hand_out(1);
+    rig.until("one more is queued", async || !rig.delivery.is_idle()).await;
+    rig.directive.send_replace(Directive::Stop { deadline: Instant::now() + 20 * SECOND, commit: true });
+    rig.pass(SECOND).await;
+    rig.lease(false);
+    let offsets = rig.offsets.clone();
+    rig.end().await.unwrap();
+    assert!(offsets.0.lock().unwrap().is_empty(), "the next owner began without them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_upstream_hears_of_a_record_when_its_offset_is_durable() {
+    let rig = Rig::start(3, |_| ());
+    let told = || rig.world.told.load(Ordering::SeqCst);
+    rig.until("the records are stored", async || rig.stored().await == 3 && rig.delivery.is_idle()).await;
+    rig.offsets.1.store(true, Ordering::SeqCst);
+    rig.flush().await.unwrap_err();
+    // The pump looks whether it has to tell the task before each batch.
+    rig.hand_out(1);
+    rig.until("one more is stored", async || rig.stored().await == 4).await;
+    rig.hand_out(1);
+    rig.until("and another one", async || rig.stored().await == 5 && rig.delivery.is_idle()).await;
+    assert_eq!((rig.written(), told()), (0, 0), "nothing is durable");
+    rig.faults.hold_appends(true);
+    rig.hand_out(1);
+    rig.until("one is on its way", async || !rig.delivery.is_idle()).await;
+    rig.offsets.1.store(false, Ordering::SeqCst);
+    rig.flush().await.unwrap();
+    rig.hand_out(1);
+    rig.until("the task hears of it", async || told() > 0).await;
+    rig.pass(SECOND).await;
+    assert_eq!((rig.written(), told()), (1, 5), "the sixth is still on its way");
+    rig.faults.hold_appends(false);
+    let world = rig.world.clone();
+    rig.directive.send_replace(Directive::Stop { deadline: Instant::now() + 2 * SECOND, commit: true });
+    rig.end().await.unwrap();
+    assert_eq!(world.told.load(Ordering::SeqCst), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_record_fails_the_task_and_no_offset_passes_it() {
+    let rig = Rig::start(3, |faults| faults.refuse_appends(1, BackendError::Refused("too large".into())));
+    let offsets = rig.offsets.clone();
+    let failure = rig.end().await.unwrap_err();
+    assert!(failure.message.contains("too large"), "{failure:?}");
+    assert!(offsets.0.lock().unwrap().is_empty(), "the first record is not in Kafka");
+}
+
+/// As Java's worker does: a source that cannot read again what it has handed out loses nothing by an orderly stop.
+#[tokio::test(start_paused = true)]
+async fn what_poll_returned_when_a_stop_came_is_sent_and_committed() {
+    let rig = Rig::start(3, |_| ());
+    rig.until("the first records are stored", async || rig.stored().await == 3 && rig.delivery.is_idle()).await;
+    rig.hand_out(2);
+    rig.directive.send_replace(Directive::Stop { deadline: Instant::now() + 2 * SECOND, commit: true });
+    rig.until("the pump ends", async || rig.pump.is_finished()).await;
+    assert_eq!(rig.stored().await, 5);
+    assert_eq!(rig.world.told.load(Ordering::SeqCst), 5);
+    rig.end().await.unwrap();
+}
+
+/// The records are on their way, and nothing is wrong with them.
+#[tokio::test(start_paused = true)]
+async fn a_panic_takes_nothing_from_the_records_before_it() {
+    let rig = Rig::start(3, |faults| faults.hold_appends(true));
+    rig.until("records are queued", async || !rig.delivery.is_idle()).await;
+    rig.world.broken.store(true, Ordering::SeqCst);
+    rig.world.more.notify_one();
+    rig.pass(SECOND).await;
+    rig.faults.hold_appends(false);
+    let (world, offsets) = (rig.world.clone(), rig.offsets.clone());
+    assert_eq!(rig.end().await.unwrap_err().message, "panic");
+    assert_eq!(offsets.0.lock().unwrap().len(), 1, "their offset is written");
+    assert!(!world.stopped.load(Ordering::SeqCst), "what panicked is not called again");
+    assert_eq!(world.told.load(Ordering::SeqCst), 0);
+}
+
+/// What its code still does after it was given up reaches nobody.
+#[tokio::test(start_paused = true)]
+async fn an_abandoned_task_writes_neither_records_nor_offsets() {
+    let rig = Rig::start(3, |_| ());
+    rig.until("the first records are stored", async || rig.stored().await == 3 && rig.delivery.is_idle()).await;
+    rig.faults.hold_appends(true);
+    rig.hand_out(2);
+    rig.until("more are queued", async || !rig.delivery.is_idle()).await;
+    rig.delivery.revoke();
+    rig.faults.hold_appends(false);
+    assert_eq!(rig.flush().await.unwrap(), 0);
+    rig.hand_out(1);
+    rig.pass(SECOND).await;
+    assert_eq!((rig.stored().await, rig.written()), (3, 0));
+    let failure = rig.end().await.unwrap_err();
+    assert_eq!(failure.phase, Phase::Send, "{failure:?}");
+}
+
+/// What waits for `commit_record` waits for its offset, which an outage of the offset store keeps from being durable.
+#[tokio::test(start_paused = true)]
+async fn records_that_wait_for_their_offsets_are_bounded() {
+    const BATCH: usize = 10_000;
+    let rig = Rig::start(BATCH, |_| ());
+    rig.offsets.1.store(true, Ordering::SeqCst);
+    rig.world.batches.lock().unwrap().extend((0..9).map(|_| batch(BATCH)));
+    rig.world.more.notify_one();
+    rig.pass(120 * SECOND).await;
+    let left = rig.world.batches.lock().unwrap().len();
+    assert_eq!(left, 3, "seven batches are more than may wait");
+    rig.offsets.1.store(false, Ordering::SeqCst);
+    rig.until("the rest is read, without any interval", async || rig.world.batches.lock().unwrap().is_empty()).await;
 }

@@ -89,6 +89,19 @@ fn deep_json_neither_overflows_nor_takes_long() {
     refused(format!(r#"{{"other":{}{}}}"#, "[".repeat(depth), "]".repeat(depth)), "unknown field `other`");
 }
 
+/// A body without a declared length is as long as its client likes.
+#[tokio::test]
+async fn a_body_in_chunks_has_a_largest_size() {
+    let limits = Limits { body_bytes: 10, discarded_bytes: 100, ..Limits::default() };
+    for (chunks, fits) in [(2, true), (3, false)] {
+        let body = futures_util::stream::iter((0..chunks).map(|_| Ok::<_, warp::Error>(Bytes::from_static(b"12345"))));
+        match read(body, &HeaderMap::new(), &limits).await {
+            Ok(body) => assert!(fits && body.len() == 10, "{body:?}"),
+            Err(error) => assert!(!fits && error.status == StatusCode::PAYLOAD_TOO_LARGE, "{}", error.message),
+        }
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn no_body_panics(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200), json in "[\\[\\]{}\":,a0-9.eE\\\\u-]{0,60}") {

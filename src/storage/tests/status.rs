@@ -105,8 +105,8 @@ async fn used_topics_are_kept_until_they_are_reset() {
         store.snapshot().topics("a:b").map(|(topic, _)| topic.to_owned()).collect::<Vec<_>>()
     };
     let first = TopicUse { task: 0, discovered_at: 17 };
-    store.put_topic_use("a:b", "t.1", Some(first), LIMIT).await.unwrap();
+    store.put_topic_uses("a:b", &["t.1".to_owned()], Some(first), LIMIT).await.unwrap();
     assert_eq!(topics().await, ["t.1"]);
-    store.put_topic_use("a:b", "t.1", None, LIMIT).await.unwrap();
+    store.put_topic_uses("a:b", &["t.1".to_owned()], None, LIMIT).await.unwrap();
     assert!(topics().await.is_empty());
 }

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{LogError, TopicLog};
@@ -77,6 +78,8 @@ pub struct Transactions {
     high_watermark: tokio::sync::Mutex<Box<dyn RecordReader>>,
     /// Kept between calls. Taken out while it is at work, so that a call that is dropped half-way does not leave an open transaction to the next.
     writer: tokio::sync::Mutex<Option<Arc<dyn TransactionalWriter>>>,
+    /// Counts how often a transaction may have been aborted: by taking the id over, and own ones.
+    aborts: watch::Sender<u64>,
 }
 
 /// What one attempt came to.
@@ -99,7 +102,17 @@ impl Transactions {
     ) -> Result<Transactions, BackendError> {
         let high_watermark = tokio::sync::Mutex::new(backend.reader(reader, Isolation::ReadUncommitted)?);
         let writers = tokio::sync::Mutex::default();
-        Ok(Transactions { backend, settings: writer, id: id.into(), high_watermark, writer: writers })
+        let aborts = watch::Sender::default();
+        Ok(Transactions { backend, settings: writer, id: id.into(), high_watermark, writer: writers, aborts })
+    }
+
+    /// Changes each time when a transaction may have been aborted.
+    pub fn aborts(&self) -> watch::Receiver<u64> {
+        self.aborts.subscribe()
+    }
+
+    fn may_have_aborted(&self) {
+        self.aborts.send_modify(|aborts| *aborts += 1);
     }
 
     /// Takes the id over, whoever has it: the transaction of a writer that died is aborted, and readers get to see what stands behind it.
@@ -108,6 +121,7 @@ impl Transactions {
         let busy = |_| BackendError::Retriable("other writes of this worker take too long".into());
         let mut writer = turn.map_err(busy)?;
         *writer = None;
+        self.may_have_aborted();
         let deadline = Instant::now() + limit;
         loop {
             match self.backend.transactional_writer(&self.settings, &self.id, remaining(deadline)).await {
@@ -151,6 +165,9 @@ impl TopicLog {
                     outcome
                 }
             };
+            if !matches!(outcome, Attempt::Done(_) | Attempt::Failed(CompareError::Rejected(_))) {
+                transactions.may_have_aborted();
+            }
             let error = match outcome {
                 Attempt::Done(offsets) => return self.seen(offsets, deadline).await,
                 Attempt::Failed(error) => return Err(error),
@@ -185,6 +202,7 @@ impl TopicLog {
             Some(writer) => Ok(writer),
             None => {
                 self.let_finish(transactions, deadline).await?;
+                transactions.may_have_aborted();
                 let Transactions { backend, settings, id, .. } = transactions;
                 backend.transactional_writer(settings, id, remaining(deadline)).await
             }
@@ -227,7 +245,7 @@ impl TopicLog {
             return match (doubt, error) {
                 (Some(offsets), LogError::Backend { error, .. }) => Attempt::InDoubt(offsets, error),
                 (Some(_), error) => Attempt::Failed(CompareError::Unknown(error)),
-                (None, LogError::Backend { error: error @ BackendError::Retriable(_), .. }) => Attempt::Again(error),
+                (None, LogError::Backend { error, .. }) if error.is_retriable() => Attempt::Again(error),
                 (None, error) => Attempt::Failed(CompareError::NotWritten(error)),
             };
         }

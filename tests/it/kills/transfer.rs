@@ -207,6 +207,8 @@ async fn an_orderly_end_loses_nothing_and_repeats_nothing() {
         assert_eq!((seen.committed, seen.group), (seen.topic, seen.file / LINE_BYTES), "an end commits everything");
     }
     transfer.worker.start();
+    // All may be through already, and a signal that comes before the worker listens for it ends the process.
+    transfer.worker.ready().await;
     transfer.complete().await;
     assert_eq!(transfer.worker.terminate().await.code(), Some(0), "{}", transfer.worker.log_tail());
     assert_eq!(transfer.check(&[]), (0, 0));

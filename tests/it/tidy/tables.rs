@@ -69,10 +69,11 @@ pub const SLEEPS: &[(&str, usize, &str)] = &[
     ("src/node/signals.rs", 1, "paused time: the moments at which signals come"),
     (
         "src/pipeline/sink/tests/rig.rs",
-        3,
+        4,
         "paused time: what must not happen in a while, and polls of a task that a test scripts",
     ),
-    ("src/pipeline/source/tests.rs", 7, "paused time: what must not happen without a lease"),
+    ("src/pipeline/source/tests.rs", 2, "paused time: what must not happen in a while, and polls"),
+    ("src/storage/tests/config.rs", 3, "paused time: when aborted records are looked for, and that they are not"),
     ("src/storage/tests/log.rs", 1, "paused time: an outage of a minute"),
     ("src/storage/tests/transactions.rs", 2, "paused time: the delays themselves are what is tested"),
     ("tests/it/rest/connections.rs", 1, "a client that is slow on purpose"),

@@ -7,12 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use connect_api::converter::RawHeader;
 use connect_api::sink::Offsets;
-use connect_api::{
-    ConfigDef, ConnectError, Converter, Header, HeaderConverter, Props, Schema, SchemaAndValue, SinkRecord, SinkTask,
-    SinkTaskContext, TopicPartition, Value,
-};
+use connect_api::{ConnectError, Props, SinkRecord, SinkTask, SinkTaskContext, TopicPartition};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -22,7 +18,7 @@ use crate::backend::memory::{self, Faults, Hooks};
 use crate::backend::{Backend, ClientSettings, Isolation, NewTopic, ProducerRecord};
 use crate::metrics::{Metrics, TaskKind};
 use crate::pipeline::transform_chain::TransformChain;
-use crate::pipeline::{Converters, PhaseCell, Topics};
+use crate::pipeline::{PhaseCell, Topics, plain};
 
 /// Paused time goes by at once; a condition that takes longer never comes.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -52,6 +48,10 @@ pub struct World {
     /// Waits asked for by failing `put`s.
     pub put_timeout: Option<Duration>,
     pub pre_commit: VecDeque<Result<(), ConnectError>>,
+    /// How long the next `pre_commit` takes.
+    pub pre_commit_takes: Option<Duration>,
+    /// What the next `pre_commit` allows, in place of what it was asked for.
+    pub allowed: Option<Offsets>,
     pub stop_hangs: bool,
     /// Every call that is worth it: `open t-0`, `close t-0`, `flush t-0=3`.
     pub events: Vec<String>,
@@ -121,9 +121,17 @@ impl SinkTask for Scripted {
     }
 
     async fn pre_commit(&mut self, offsets: &Offsets) -> connect_api::Result<Offsets> {
+        let takes = {
+            let mut world = self.world();
+            world.events.extend(offsets.iter().map(|(partition, offset)| format!("flush {partition}={offset}")));
+            world.pre_commit_takes.take()
+        };
+        if let Some(takes) = takes {
+            sleep(takes).await;
+        }
         let mut world = self.world();
-        world.events.extend(offsets.iter().map(|(partition, offset)| format!("flush {partition}={offset}")));
-        world.pre_commit.pop_front().unwrap_or(Ok(())).map(|()| offsets.clone())
+        let allowed = world.allowed.take().unwrap_or_else(|| offsets.clone());
+        world.pre_commit.pop_front().unwrap_or(Ok(())).map(|()| allowed)
     }
 
     async fn close(&mut self, partitions: &[TopicPartition]) -> connect_api::Result<()> {
@@ -138,44 +146,6 @@ impl SinkTask for Scripted {
             world.stop_hangs
         };
         if hangs { std::future::pending().await } else { Ok(()) }
-    }
-}
-
-struct Plain;
-
-impl Converter for Plain {
-    fn config(&self) -> ConfigDef {
-        ConfigDef::new()
-    }
-    fn configure(&mut self, _: &Props, _: bool) -> connect_api::Result<()> {
-        Ok(())
-    }
-    fn from_connect_data(
-        &mut self,
-        _: &str,
-        _: &[Header],
-        _: Option<&Schema>,
-        _: &Value,
-    ) -> connect_api::Result<Option<Bytes>> {
-        Ok(None)
-    }
-    fn to_connect_data(&mut self, _: &str, _: &[RawHeader], _: Option<&Bytes>) -> connect_api::Result<SchemaAndValue> {
-        Ok(SchemaAndValue::NULL)
-    }
-}
-
-impl HeaderConverter for Plain {
-    fn config(&self) -> ConfigDef {
-        ConfigDef::new()
-    }
-    fn configure(&mut self, _: &Props) -> connect_api::Result<()> {
-        Ok(())
-    }
-    fn from_connect_header(&mut self, _: &str, _: &str, _: &SchemaAndValue) -> connect_api::Result<Option<Bytes>> {
-        Ok(None)
-    }
-    fn to_connect_header(&mut self, _: &str, _: &str, _: Option<&Bytes>) -> connect_api::Result<SchemaAndValue> {
-        Ok(SchemaAndValue::NULL)
     }
 }
 
@@ -247,7 +217,7 @@ impl Rig {
             Box::new(move || if leased.load(Ordering::SeqCst) { Duration::MAX } else { Duration::ZERO }),
             Box::new(|_| ()),
         );
-        let converters = Converters { key: Box::new(Plain), value: Box::new(Plain), header: Box::new(Plain) };
+        let converters = plain::converters();
         let topics = self.topics.clone();
         let metrics = Metrics::new().register_task("rig", 0, TaskKind::Sink).metrics();
         let pump = SinkPump {
