@@ -53,7 +53,8 @@ impl Healthy {
 }
 
 async fn broken_tasks_leave_the_others_alone(setup: Setup) {
-    let node = setup.with("task.callback.timeout.ms", CALLBACK_TIMEOUT_MS).start().await;
+    let setup = setup.with("task.callback.timeout.ms", CALLBACK_TIMEOUT_MS);
+    let node = setup.start().await;
     let healthy = Healthy::start(&node).await;
     let before = healthy.rate().await;
     let fault = |phase, kind| [("fault.phase", phase), ("fault.kind", kind)];

@@ -29,18 +29,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// An orderly end takes at most the graceful timeout and the time of the brokers, some seconds each.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The same tests in memory, in a directory and on the real Kafka, each with a [`Setup`] of its own.
-macro_rules! on_all {
+/// The same tests in a directory and on the real Kafka, each with a [`Setup`] of its own.
+macro_rules! on_durable {
     ($($test:ident),* $(,)?) => {
-        mod memory {
-            $(
-                #[tokio::test]
-                async fn $test() {
-                    super::$test(crate::support::node::Setup::memory()).await;
-                }
-            )*
-        }
-
         mod embedded {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,7 +52,23 @@ macro_rules! on_all {
     };
 }
 
-pub(crate) use on_all;
+/// The same tests also in memory.
+macro_rules! on_all {
+    ($($test:ident),* $(,)?) => {
+        mod memory {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(crate::support::node::Setup::memory()).await;
+                }
+            )*
+        }
+
+        crate::support::node::on_durable!($($test),*);
+    };
+}
+
+pub(crate) use {on_all, on_durable};
 
 /// The settings of a worker. Workers that are started with it one after the other find what the former left.
 #[derive(Clone)]
