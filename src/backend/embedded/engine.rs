@@ -18,6 +18,8 @@ use crate::backend::{BackendError, Result};
 const MAX_COMMANDS: usize = 1024;
 /// Bytes of records after which no further writer handle is taken into a group. One handle alone is bounded by its own `max_bytes`.
 const GROUP_BYTES: usize = 8 << 20;
+/// After an error of the disk the next write opens the store again; where nobody writes, it is opened after this time.
+const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What waits for the writer thread.
 #[derive(Default)]
@@ -142,7 +144,6 @@ impl Engine {
     pub(super) fn run(&self) {
         let _ending = Ending(self);
         let mut planner = Planner::new(self.view().meta.clone());
-        planner.abort_orphans();
         let mut group = Group::default();
         loop {
             self.write(&mut planner, group);
@@ -153,14 +154,23 @@ impl Engine {
         }
     }
 
-    /// Waits for something to do. `None` where nothing is left and nothing more will come.
+    /// Waits for something to do, which may be an empty group. `None` where nothing is left and nothing more will come.
     fn next_group(&self) -> Option<Group> {
         let mut waiting = lock(&self.waiting);
         while waiting.queues.is_empty() && waiting.commands.is_empty() {
             if waiting.stopping {
                 return None;
             }
-            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            if self.store.is_open() {
+                waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                let waited = self.arrived.wait_timeout(waiting, REOPEN_INTERVAL);
+                let (after, result) = waited.unwrap_or_else(PoisonError::into_inner);
+                waiting = after;
+                if result.timed_out() {
+                    break;
+                }
+            }
         }
         let commands = std::mem::take(&mut waiting.commands);
         let mut group = Group { batches: Vec::new(), commands };
@@ -173,8 +183,25 @@ impl Engine {
         Some(group)
     }
 
+    /// Opens the store again where a group met an error of the disk. That group may be stored all the same, since an error can come behind the
+    /// write that decides. Then it is published now, although its writers were told that it failed: as with a broker, they write it again.
+    fn settle(&self, planner: &mut Planner) -> Result<()> {
+        let is_stored = self.store.reopen()?;
+        let doubtful = std::mem::take(&mut planner.doubtful);
+        if is_stored {
+            tracing::warn!("what the store {} met an error with is there all the same", self.store.path().display());
+            let mut view = self.view();
+            view.apply(&doubtful);
+            planner.meta = view.meta.clone();
+            planner.orphaned = false;
+        }
+        Ok(())
+    }
+
     /// Plans, stores, publishes and answers a group.
     fn write(&self, planner: &mut Planner, group: Group) {
+        let settled = self.settle(planner);
+        planner.abort_orphans();
         let mut appended = Vec::with_capacity(group.batches.len());
         for mut batch in group.batches {
             match planner.append(batch.take_row()) {
@@ -187,16 +214,20 @@ impl Engine {
         let row_bytes = std::mem::take(&mut planner.row_bytes);
         let stored = match effects.is_empty() {
             true => Ok(()),
-            false => self.store.commit(&effects, &planner.meta, row_bytes),
+            false => settled.and_then(|()| {
+                let committed = self.store.commit(&effects, &planner.meta, row_bytes);
+                committed.inspect_err(|_| planner.doubtful.clone_from(&effects))
+            }),
         };
         match &stored {
             Ok(()) => {
                 self.view().apply(&effects);
+                planner.orphaned = false;
                 appended.into_iter().for_each(|(batch, base)| batch.delivered(base));
             }
             Err(error) => {
                 tracing::warn!("{error}; {} batches were not stored", appended.len());
-                // Nothing of the group is there: what is visible is what is durable.
+                // Nothing of the group is visible: what is visible is what is known to be durable.
                 planner.meta = self.view().meta.clone();
                 appended.into_iter().for_each(|(batch, _)| batch.failed(error));
             }

@@ -97,6 +97,10 @@ pub(super) struct Planner {
     pub effects: Vec<Effect>,
     /// Bytes of the rows among the effects.
     pub row_bytes: usize,
+    /// Effects of a group that met an error of the disk, and may be stored or not.
+    pub doubtful: Vec<Effect>,
+    /// Transactions that were open when the process before ended may still be open.
+    pub orphaned: bool,
 }
 
 fn answer<T: Send + 'static>(reply: Reply<T>, planned: Result<T>) -> Answer {
@@ -112,7 +116,7 @@ fn answer<T: Send + 'static>(reply: Reply<T>, planned: Result<T>) -> Answer {
 
 impl Planner {
     pub(super) fn new(meta: Meta) -> Planner {
-        Planner { meta, effects: Vec::new(), row_bytes: 0 }
+        Planner { meta, effects: Vec::new(), row_bytes: 0, doubtful: Vec::new(), orphaned: true }
     }
 
     fn emit(&mut self, effect: Effect) {
@@ -288,8 +292,12 @@ impl Planner {
         self.emit(Effect::Ended { transactional_id: transactional_id.to_owned(), offsets });
     }
 
-    /// Effects that end, as aborted, the transactions that were open when the process ended: their writers ended with it.
+    /// Ends, as aborted, the transactions that were open when the process ended: their writers ended with it. Again with each group until one
+    /// is stored; before that no transaction of this process is among them.
     pub(super) fn abort_orphans(&mut self) {
+        if !self.orphaned {
+            return;
+        }
         let open_in = |(name, topic): (&Arc<str>, &Topic)| {
             let (name, id) = (Arc::clone(name), topic.id);
             let numbered = topic.partitions.iter().enumerate();

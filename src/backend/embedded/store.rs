@@ -1,6 +1,7 @@
 //! The tables of the store: how effects are written in one transaction, and read back.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -82,14 +83,17 @@ pub(super) struct Store {
     /// `None` after an error of the disk, until it could be opened again.
     database: RwLock<Option<Database>>,
     cluster_id: u64,
+    /// The number of the last commit that is known to be on the disk; each has the next one.
+    commits: AtomicU64,
 }
 
 impl Store {
     /// Opens or makes the store and reads everything but rows.
     pub(super) fn open(disk: Box<dyn Disk>) -> Result<(Store, Meta)> {
-        let mut store = Store { disk, database: RwLock::new(None), cluster_id: 0 };
+        let mut store = Store { disk, database: RwLock::new(None), cluster_id: 0, commits: AtomicU64::new(0) };
         let opened = store.open_database().and_then(|database| {
             store.cluster_id = prepare(&database)?;
+            *store.commits.get_mut() = last_commit(&database)?;
             let meta = load(&database)?;
             *store.database.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(database);
             Ok(meta)
@@ -116,20 +120,24 @@ impl Store {
         BackendError::Retriable(format!("the store {} {what}: {error}", self.disk.path().display()))
     }
 
-    /// Writes the effects in one transaction and returns when they are on the disk. `meta` is what they lead to. After an error
-    /// nothing of it is there.
+    /// Writes the effects in one transaction and returns when they are on the disk. `meta` is what they lead to. After an error all of it
+    /// or nothing is there; [`Store::reopen`] says which.
     pub(super) fn commit(&self, effects: &[Effect], meta: &Meta, row_bytes: usize) -> Result<()> {
         self.check_room(row_bytes, meta)?;
-        self.reopen_if_closed()?;
+        let number = self.commits.load(Ordering::Relaxed) + 1;
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(open) = database.as_ref() else { return Err(self.retriable("is closed", &"opened and closed again")) };
-        let written = write(open, effects, meta);
+        let Some(open) = database.as_ref() else { return Err(self.closed()) };
+        let written = write(open, effects, meta, number);
         drop(database);
-        written.map_err(|error| {
-            // After an error of the disk redb answers nothing any more. What was committed is there when it is opened again.
-            *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
-            self.retriable("cannot be written", &error)
-        })
+        match written {
+            Ok(()) => self.commits.store(number, Ordering::Relaxed),
+            Err(error) => {
+                // After an error of the disk redb answers nothing any more. What was committed is there when it is opened again.
+                self.close();
+                return Err(self.retriable("cannot be written", &error));
+            }
+        }
+        Ok(())
     }
 
     /// Rows need room: on the disk, or within the file where rows were removed. Looked at before, because a write that fails half way costs a
@@ -155,15 +163,27 @@ impl Store {
         Err(self.retriable(&what, &"No space left on device"))
     }
 
-    fn reopen_if_closed(&self) -> Result<()> {
+    /// Opens the store where an error of the disk has closed it. Returns whether the commit that met the error is there all the same.
+    pub(super) fn reopen(&self) -> Result<bool> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if database.is_none() {
-            *database = Some(self.open_database().map_err(|error| self.retriable("cannot be opened again", &error))?);
+        if database.is_some() {
+            return Ok(false);
         }
-        Ok(())
+        let opened = self.open_database().and_then(|open| Ok((last_commit(&open)?, open)));
+        let (found, open) = opened.map_err(|error| self.retriable("cannot be opened again", &error))?;
+        *database = Some(open);
+        Ok(found > self.commits.swap(found, Ordering::Relaxed))
     }
 
-    /// Closes the file in good order, which the next opening is quicker by.
+    pub(super) fn is_open(&self) -> bool {
+        self.database.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn closed(&self) -> BackendError {
+        self.retriable("is closed", &"an earlier write failed, and it is about to be opened again")
+    }
+
+    /// Closes the file, in good order where no error came before: the next opening is quicker by that.
     pub(super) fn close(&self) {
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -177,7 +197,7 @@ impl Store {
                 }
                 error => self.retriable("cannot be read", &error),
             }),
-            None => Err(self.retriable("is closed", &"an earlier write failed; the next one opens it again")),
+            None => Err(self.closed()),
         }
     }
 
@@ -269,6 +289,12 @@ fn prepare(database: &Database) -> StoreResult<u64> {
     Ok(cluster_id)
 }
 
+/// The number of the last commit that is there.
+fn last_commit(database: &Database) -> StoreResult<u64> {
+    let numbers = database.begin_read()?.open_table(NUMBERS)?;
+    Ok(numbers.get("commits")?.map_or(0, |value| value.value()))
+}
+
 fn load(database: &Database) -> StoreResult<Meta> {
     let transaction = database.begin_read()?;
     let mut meta = Meta::default();
@@ -318,7 +344,7 @@ fn load_partition(transaction: &redb::ReadTransaction, id: u64, number: i32) -> 
     Ok(partition)
 }
 
-fn write(database: &Database, effects: &[Effect], meta: &Meta) -> StoreResult<()> {
+fn write(database: &Database, effects: &[Effect], meta: &Meta, number: u64) -> StoreResult<()> {
     let mut transaction = database.begin_write()?;
     transaction
         .set_durability(Durability::Immediate)
@@ -327,6 +353,7 @@ fn write(database: &Database, effects: &[Effect], meta: &Meta) -> StoreResult<()
     write_topics(&transaction, effects, meta)?;
     write_partitions(&transaction, effects, meta)?;
     write_offsets(&transaction, effects)?;
+    transaction.open_table(NUMBERS)?.insert("commits", number)?;
     transaction.commit()?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The store under faults that a real disk shows rarely, and what upkeep may remove.
 
 mod cuts;
+mod doubt;
 mod full;
 mod simulated_disk;
 mod upkeep;

@@ -27,6 +27,8 @@ struct State {
     first: Vec<u8>,
     steps: Vec<Step>,
     is_full: bool,
+    /// How many steps succeed before one fails, once, and whether that one is carried out all the same.
+    failing: Option<(usize, bool)>,
     free: u64,
 }
 
@@ -66,6 +68,11 @@ impl SimulatedDisk {
     /// Every write fails, whatever is said to be free.
     pub fn set_full(&self, is_full: bool) {
         lock(&self.0).is_full = is_full;
+    }
+
+    /// After so many further steps one fails, once. `lands`: what it was to do is done all the same.
+    pub fn fail_after(&self, steps: usize, lands: bool) {
+        lock(&self.0).failing = Some((steps, lands));
     }
 
     /// So many bytes are said to be free.
@@ -129,9 +136,16 @@ impl SimulatedDisk {
         if state.is_full {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
-        apply(&mut state.image, &step);
-        state.steps.push(step);
-        Ok(())
+        let failed = state.failing.filter(|(left, _)| *left == 0);
+        state.failing = state.failing.and_then(|(left, lands)| Some((left.checked_sub(1)?, lands)));
+        if failed.is_none_or(|(_, lands)| lands) {
+            apply(&mut state.image, &step);
+            state.steps.push(step);
+        }
+        match failed {
+            Some(_) => Err(io::Error::other("this step fails on purpose")),
+            None => Ok(()),
+        }
     }
 }
 
