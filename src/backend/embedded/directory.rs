@@ -29,7 +29,14 @@ pub(super) fn canonical(path: &Path) -> Result<PathBuf> {
     if path.as_os_str().is_empty() {
         return Err(BackendError::Refused("embedded: names no directory; write embedded:DIR".into()));
     }
+    let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
     fs::create_dir_all(path).map_err(|error| refused(path, "cannot be made", &error))?;
+    for made in missing {
+        // A name is durable with the directory that it stands in.
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let synced = File::open(parent).and_then(|parent| parent.sync_all());
+        synced.map_err(|error| refused(path, "cannot be made durable", &error))?;
+    }
     path.canonicalize().map_err(|error| refused(path, "cannot be found", &error))
 }
 

@@ -39,10 +39,9 @@ impl FileDisk {
 
 impl Disk for FileDisk {
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
-        let is_new = !self.path.exists();
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path)?;
-        if is_new && let Some(directory) = self.path.parent() {
-            // The name of the file has to survive a power cut as well.
+        if let Some(directory) = self.path.parent() {
+            // The name of the file has to survive a power cut as well, also where the process that made it came no further.
             File::open(directory)?.sync_all()?;
         }
         Ok(Box::new(OpenFile { file }))

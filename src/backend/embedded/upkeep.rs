@@ -9,7 +9,6 @@ use super::engine::Engine;
 use super::meta::{Effect, Partition, Place};
 use super::plan::Command;
 use super::policy::{LastOffsets, Policy, compacted};
-
 use super::wire::{Row, WireError};
 use crate::backend::inbox::lock;
 use crate::backend::rules::now_ms;
@@ -69,16 +68,31 @@ impl Upkeep {
         }
     }
 
-    /// Looks at everything once.
+    /// Looks at everything once. A partition that it cannot work on keeps it from no other one; the first error is returned.
     pub(super) fn run(&self, engine: &Engine, now: i64, thoroughness: Thoroughness) -> Result<()> {
         let _working = lock(&self.working);
+        let mut outcome = Ok(());
         for (at, config) in places(engine) {
-            let policy = Policy::parse(&at.topic, &config)?;
-            self.retain(engine, &at, &policy, now)?;
-            self.compact(engine, &at, &policy, now, thoroughness)?;
+            outcome = outcome.and(self.look_after(engine, &at, &config, now, thoroughness));
         }
         let deleted: Vec<u64> = engine.view().meta.deleted.iter().copied().collect();
-        deleted.into_iter().try_for_each(|id| self.sweep(engine, id))
+        for id in deleted {
+            outcome = outcome.and(self.sweep(engine, id));
+        }
+        outcome
+    }
+
+    fn look_after(
+        &self,
+        engine: &Engine,
+        at: &Place,
+        config: &BTreeMap<String, String>,
+        now: i64,
+        thoroughness: Thoroughness,
+    ) -> Result<()> {
+        let policy = Policy::parse(&at.topic, config)?;
+        self.retain(engine, at, &policy, now)?;
+        self.compact(engine, at, &policy, now, thoroughness)
     }
 
     /// Removes the oldest rows, as long as there is something to remove.

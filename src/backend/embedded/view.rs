@@ -11,6 +11,8 @@ use super::wire::Row;
 
 /// Bytes of recent rows that are kept, of all partitions together: a reader that follows the end does not ask the store.
 const RECENT_BYTES: usize = 32 << 20;
+/// Entries of `by_age` beyond two for each recent row, from which on those of forgotten rows are dropped.
+const SPARE_AGES: usize = 1024;
 
 /// What the lock of the engine protects.
 #[derive(Debug, Default)]
@@ -18,9 +20,10 @@ pub(super) struct View {
     pub meta: Meta,
     /// The newest rows of partitions, without a gap up to the end.
     recent: HashMap<(u64, i32), VecDeque<Row>>,
-    /// All rows of `recent` by age, and some that were taken out of it since: by partition and offset, with their size.
-    by_age: VecDeque<((u64, i32), i64, usize)>,
+    /// All rows of `recent` by age, and some that were taken out of it since, by partition and offset.
+    by_age: VecDeque<((u64, i32), i64)>,
     recent_bytes: usize,
+    recent_rows: usize,
     /// By topic and partition, also of topics that are not there.
     watchers: HashMap<Arc<str>, HashMap<i32, Vec<Weak<Notify>>>>,
 }
@@ -45,45 +48,52 @@ impl View {
                 }
                 Effect::Marker { at, .. } => self.wake(&at.topic, at.partition),
                 Effect::Truncated { at, start, .. } => {
-                    self.forget(at, *start);
+                    self.forget((at.id, at.partition), *start);
                     self.wake(&at.topic, at.partition);
                 }
                 Effect::Rewritten { at, removed, .. } => {
                     if let Some(last) = removed.last() {
-                        self.forget(at, last + 1);
+                        self.forget((at.id, at.partition), last + 1);
                     }
                 }
-                Effect::TopicCreated { .. } | Effect::TopicDeleted { .. } => self.wake_all(),
+                Effect::TopicCreated { .. } => self.wake_all(),
+                Effect::TopicDeleted { id, .. } => {
+                    let partitions: Vec<_> = self.recent.keys().filter(|(topic, _)| topic == id).copied().collect();
+                    partitions.into_iter().for_each(|key| self.forget(key, i64::MAX));
+                    self.wake_all();
+                }
                 _ => {}
             }
         }
         while self.recent_bytes > RECENT_BYTES
-            && let Some((partition, base, size)) = self.by_age.pop_front()
+            && let Some((key, base)) = self.by_age.pop_front()
         {
-            let rows = self.recent.get_mut(&partition);
-            if rows.is_some_and(|rows| rows.pop_front_if(|row| row.base == base).is_some()) {
-                self.recent_bytes -= size;
-            }
-            if self.recent.get(&partition).is_some_and(VecDeque::is_empty) {
-                self.recent.remove(&partition);
-            }
+            self.forget(key, base + 1);
+        }
+        if self.by_age.len() > 2 * self.recent_rows + SPARE_AGES {
+            let recent = &self.recent;
+            let is_there = |rows: &VecDeque<Row>, base: i64| rows.binary_search_by_key(&base, |row| row.base).is_ok();
+            self.by_age.retain(|(key, base)| recent.get(key).is_some_and(|rows| is_there(rows, *base)));
         }
     }
 
     fn keep(&mut self, at: &Place, row: &Row) {
         let key = (at.id, at.partition);
-        let size = row.bytes.len();
         self.recent.entry(key).or_default().push_back(row.clone());
-        self.by_age.push_back((key, row.base, size));
-        self.recent_bytes += size;
+        self.by_age.push_back((key, row.base));
+        self.recent_bytes += row.bytes.len();
+        self.recent_rows += 1;
     }
 
     /// Forgets recent rows that begin below `before`.
-    fn forget(&mut self, at: &Place, before: i64) {
-        if let Some(rows) = self.recent.get_mut(&(at.id, at.partition)) {
-            while let Some(row) = rows.pop_front_if(|row| row.base < before) {
-                self.recent_bytes -= row.bytes.len();
-            }
+    fn forget(&mut self, key: (u64, i32), before: i64) {
+        let Some(rows) = self.recent.get_mut(&key) else { return };
+        while let Some(row) = rows.pop_front_if(|row| row.base < before) {
+            self.recent_bytes -= row.bytes.len();
+            self.recent_rows -= 1;
+        }
+        if rows.is_empty() {
+            self.recent.remove(&key);
         }
     }
 
@@ -93,6 +103,11 @@ impl View {
         rows.front().filter(|row| row.base <= position)?;
         let from = rows.partition_point(|row| row.next() <= position);
         Some(rows.range(from..))
+    }
+
+    #[cfg(test)]
+    pub(super) fn ages(&self) -> usize {
+        self.by_age.len()
     }
 
     /// Tells `notify` about changes of a partition, until it is dropped.

@@ -110,6 +110,20 @@ async fn the_rows_of_a_deleted_topic_are_removed() {
     assert!(backend.store.view().meta.deleted.is_empty());
 }
 
+#[tokio::test]
+async fn what_was_forgotten_is_not_remembered_by_its_age() {
+    let backend = start(&SimulatedDisk::new()).unwrap();
+    create(&backend, &[("retention.ms", "1000")]).await;
+    for round in 0..30 {
+        let writer = writer(&backend);
+        for at in 0..100 {
+            send(&writer, &[keyed("k", Some("v"), at)]).await;
+        }
+        run_upkeep(&backend, NOW).await;
+        assert!(backend.store.view().ages() < 2000, "round {round}: {} ages are kept", backend.store.view().ages());
+    }
+}
+
 /// A record to write: key, age in milliseconds, whether it is a tombstone, whether a new row begins.
 type Draw = (u8, i64, bool, bool);
 
