@@ -2,13 +2,14 @@
 //! port and speaks no protocol.
 //!
 //! What is acknowledged, committed or visible to a reader has been through an fsync. A thread of its own takes all that is queued, stores it in one
-//! transaction and answers (`engine`); what it decides is planned by pure functions (`plan`, `meta`) and written by `store`, the only
-//! file that names the tables. Records are stored as rows of many (`wire`), and go from writer to reader as such. Retention and compaction
+//! transaction and answers (`engine`); what it decides is planned by pure functions (`plan`, `meta`) and written by `store` into
+//! `tables`. Records are stored as rows of many (`wire`), and go from writer to reader as such. Retention and compaction
 //! go on beside, a bounded step at a time (`upkeep`).
 //!
 //! Follows Kafka in what the rooms above can see, as `memory` does. Different: retention and compaction know no segments, so that the newest
 //! row is subject to them, too; a transaction ends with the handle of its writer and with the process, not by a time-out; records are
-//! stored uncompressed. Absent: replication, access rights, members of groups.
+//! stored uncompressed. Absent: replication, access rights, members of groups, further partitions of a topic that
+//! is there.
 
 mod admin;
 mod directory;
@@ -19,6 +20,7 @@ mod plan;
 mod policy;
 mod reader;
 mod store;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod transactional;

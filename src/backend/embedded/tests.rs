@@ -3,6 +3,7 @@
 mod cuts;
 mod doubt;
 mod full;
+mod order;
 mod simulated_disk;
 mod upkeep;
 
