@@ -36,6 +36,8 @@ pub(super) struct InboxState {
     flushing: usize,
     /// Set where room may have come up without an acknowledgement of this handle.
     nudged: bool,
+    /// Records were given back, and the handle's owner has not taken the acknowledgements that say so.
+    gave_back: bool,
 }
 
 impl InboxState {
@@ -68,6 +70,16 @@ impl InboxState {
     /// Whether the handle was revoked.
     pub(super) fn revoked(&self) -> bool {
         self.revoked
+    }
+
+    /// Whether records were given back that the owner does not know of yet: what it sends now would pass them.
+    pub(super) fn gave_back(&self) -> bool {
+        self.gave_back
+    }
+
+    /// Notes that records are given back.
+    pub(super) fn give_back(&mut self) {
+        self.gave_back = true;
     }
 
     /// Books an acknowledgement of a stored record.
@@ -141,7 +153,7 @@ impl Inbox {
 
     pub(super) fn take_acks(&self, acks: &mut Vec<Ack>) {
         let mut state = self.lock();
-        state.nudged = false;
+        (state.nudged, state.gave_back) = (false, false);
         // An empty vector of the caller is swapped in, so that both keep their memory.
         if acks.is_empty() {
             std::mem::swap(acks, &mut state.acks);

@@ -10,7 +10,7 @@ use super::meta::Meta;
 use super::plan::{Answer, Command, Planner, Reply};
 use super::store::Store;
 use super::view::View;
-use super::writer::{Batch, Queue};
+use super::writer::{Batch, Queue, give_back};
 use crate::backend::inbox::lock;
 use crate::backend::{BackendError, Result};
 
@@ -45,6 +45,8 @@ pub(super) struct Engine {
 /// The group that is written next.
 #[derive(Default)]
 struct Group {
+    /// Those that the batches are from, each once.
+    queues: Vec<Arc<Queue>>,
     batches: Vec<Batch>,
     commands: VecDeque<Command>,
 }
@@ -173,12 +175,13 @@ impl Engine {
             }
         }
         let commands = std::mem::take(&mut waiting.commands);
-        let mut group = Group { batches: Vec::new(), commands };
+        let mut group = Group { commands, ..Group::default() };
         let mut bytes = 0;
         while bytes < GROUP_BYTES
             && let Some(queue) = waiting.queues.pop_front()
         {
             bytes += queue.take(&mut group.batches);
+            group.queues.push(queue);
         }
         Some(group)
     }
@@ -229,7 +232,7 @@ impl Engine {
                 tracing::warn!("{error}; {} batches were not stored", appended.len());
                 // Nothing of the group is visible: what is visible is what is known to be durable.
                 planner.meta = self.view().meta.clone();
-                appended.into_iter().for_each(|(batch, _)| batch.failed(error));
+                give_back(&group.queues, appended.into_iter().map(|(batch, _)| batch), error);
             }
         }
         answers.into_iter().for_each(|answer| answer(&stored));

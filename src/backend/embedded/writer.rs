@@ -80,12 +80,13 @@ impl Batch {
 
     /// None of its records is stored.
     pub(super) fn failed(mut self, error: &BackendError) {
-        self.answer_failed(error);
+        self.answer_failed(error, |_| {});
     }
 
-    fn answer_failed(&mut self, error: &BackendError) {
+    fn answer_failed(&mut self, error: &BackendError, and: impl FnOnce(&mut InboxState)) {
         if !std::mem::replace(&mut self.answered, true) {
             self.inbox.update(|state| {
+                and(state);
                 for run in &self.runs {
                     state.failed_run(run.first, run.count, run.bytes, error);
                 }
@@ -96,7 +97,8 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        self.answer_failed(&BackendError::Fatal("the writer thread of the store ended before it had stored it".into()));
+        let ended = BackendError::Fatal("the writer thread of the store ended before it had stored it".into());
+        self.answer_failed(&ended, |_| {});
     }
 }
 
@@ -130,21 +132,37 @@ impl Queue {
     pub(super) fn take(&self, batches: &mut Vec<Batch>) -> usize {
         let mut pending = lock(&self.pending);
         pending.announced = false;
-        pending.open.clear();
-        batches.append(&mut pending.batches);
-        std::mem::take(&mut pending.bytes)
+        let bytes = pending.bytes;
+        pending.empty(batches);
+        bytes
     }
 
     fn purge(&self) {
         let mut batches = Vec::new();
         {
             let mut pending = lock(&self.pending);
-            pending.open.clear();
-            pending.bytes = 0;
-            batches.append(&mut pending.batches);
+            pending.empty(&mut batches);
         }
         batches.into_iter().for_each(|batch| batch.failed(&BackendError::Purged));
     }
+}
+
+impl Pending {
+    fn empty(&mut self, batches: &mut Vec<Batch>) {
+        self.open.clear();
+        self.bytes = 0;
+        batches.append(&mut self.batches);
+    }
+}
+
+/// Gives back batches that could not be stored, with all that their handles have queued since: it must not pass them. `queues` are those of the
+/// batches. As long as the owner of a handle has not taken these answers, the handle has no room.
+pub(super) fn give_back(queues: &[Arc<Queue>], batches: impl Iterator<Item = Batch>, error: &BackendError) {
+    let mut held: Vec<_> = queues.iter().map(|queue| lock(&queue.pending)).collect();
+    batches.for_each(|mut batch| batch.answer_failed(error, InboxState::give_back));
+    let mut behind = Vec::new();
+    held.iter_mut().for_each(|pending| pending.empty(&mut behind));
+    behind.into_iter().for_each(|batch| batch.failed(&BackendError::Purged));
 }
 
 /// What is known of the topic of the record before.
@@ -243,6 +261,9 @@ impl RecordWriter for EmbeddedWriter {
             let mut inbox = self.inbox.lock();
             if inbox.revoked() {
                 return Err(BackendError::Revoked);
+            }
+            if inbox.gave_back() {
+                return Ok(0);
             }
             for record in records {
                 if *record.topic != *last.name {
