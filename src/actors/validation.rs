@@ -11,10 +11,11 @@ use super::deps::Deps;
 use super::handle::{ConfigInfos, HerderError, HerderResult};
 use super::pump::{CALLS_MAX, CallError};
 use crate::config::connector::{
-    ConnectorKind, ConnectorPlugin, NestedKind, NestedPlugin, PluginSettings, WorkerDefaults, null_error,
-    shared_definition, validate_connector,
+    CONNECTOR_VERSION, ConnectorKind, ConnectorPlugin, NestedKind, NestedPlugin, PluginSettings, WorkerDefaults,
+    null_error, refuse_version, shared_definition, validate_connector,
 };
 use crate::pipeline::{Failure, Phase, Topics};
+use crate::plugins::version::VersionRange;
 use crate::plugins::{LookupError, Plugin, PluginKind, Registry};
 use crate::storage::records::{RawConfig, with_values};
 
@@ -144,8 +145,23 @@ pub fn validated(registry: &Registry, worker: &WorkerDefaults, config: &RawConfi
     };
     let plugin = registry.find(class);
     let plugin = plugin.map_err(|error| HerderError::BadRequest(format!("{CONNECTOR_CLASS}: {error}")))?;
+    if let Some(wanted) = props.get(CONNECTOR_VERSION)
+        && let Err(why) = is_there(plugin, wanted)
+    {
+        return Ok(refuse_version(&props, &nulls(config), &why, plugin.version));
+    }
     let described = described(plugin, &props)?;
     Ok(validate_connector(described, &props, &nulls(config), &Installed(registry), worker))
+}
+
+/// Whether a plug-in has a version that fits. What was taken over runs all the same: that it ran elsewhere in another version is no reason to
+/// stop it.
+fn is_there(plugin: &Plugin, wanted: &str) -> Result<(), String> {
+    let range = VersionRange::parse(wanted).map_err(|error| error.to_string())?;
+    if range.contains(plugin.version) {
+        return Ok(());
+    }
+    Err(format!("{} is there in version {}, which is not in {wanted:?}", plugin.class, plugin.version))
 }
 
 fn nulls(config: &RawConfig) -> Vec<String> {
@@ -163,7 +179,8 @@ fn described(plugin: &Plugin, props: &Props) -> HerderResult<ConnectorPlugin> {
         _ => (ExactlyOnceSupport::Unknown, false),
     };
     let (definition, values) = (connector.config(), connector.validate(props));
-    Ok(ConnectorPlugin { kind, definition, values, exactly_once_support, can_define_transaction_boundaries })
+    let version = plugin.version;
+    Ok(ConnectorPlugin { kind, version, definition, values, exactly_once_support, can_define_transaction_boundaries })
 }
 
 /// The settings that a plug-in itself defines.

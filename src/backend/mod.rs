@@ -127,7 +127,7 @@ pub trait RecordWriter: Send + Sync {
 
     /// Removes what is queued and not on the wire. Those records get an ack with [`BackendError::Purged`]. With a
     /// shared client this purges the records of all its handles. It takes effect a moment after it returns: what is sent in between may be
-    /// purged as well, and gets that ack.
+    /// purged as well, and gets that ack. No record passes one of its partition that was sent before it and is purged.
     fn purge(&self);
 
     /// Closes this handle for good, from any thread: its queued records are purged as far as they are not on the wire and every later

@@ -19,6 +19,9 @@ use super::override_policy::OverridePolicy;
 pub use definitions::shared_definition;
 pub use rules::null_error;
 
+/// The setting that asks for versions of a connector's plug-in.
+pub const CONNECTOR_VERSION: &str = "connector.plugin.version";
+
 /// Whether a connector reads from elsewhere or writes to elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ConnectorKind {
@@ -92,6 +95,8 @@ impl From<&WorkerConfig> for WorkerDefaults {
 pub struct ConnectorPlugin {
     /// Source or sink.
     pub kind: ConnectorKind,
+    /// In which it is there.
+    pub version: &'static str,
     /// Its own settings.
     pub definition: ConfigDef,
     /// What its own `validate` says of the configuration.
@@ -143,6 +148,7 @@ pub fn validate_connector(
     let shared = shared_definition(plugin.kind, Some(worker));
     let mut checked = Checked::default();
     checked.add(&shared, shared.validate(props));
+    checked.version_is(plugin.version);
     nested::check_converters(&mut checked, props, plugins);
     nested::check_transforms(&mut checked, props, plugins);
     nested::check_predicates(&mut checked, props, plugins);
@@ -159,6 +165,19 @@ pub fn validate_connector(
         ),
     }
     rules::check_client_overrides(&mut checked, plugin.kind, props, worker);
+    checked.into_infos(props.get("connector.class").cloned().unwrap_or_default())
+}
+
+/// The answer where the plug-in is not there in the version that `connector.plugin.version` asks for: only the settings that all connectors
+/// share are checked (Java: `AbstractHerder.validateConnectorConfig`, KIP-891). `there` is the version that is there.
+pub fn refuse_version(props: &Props, nulls: &[String], why: &str, there: &str) -> ConfigInfos {
+    let shared = definitions::any_definition(None);
+    let mut checked = Checked::default();
+    checked.add(&shared, shared.validate(props));
+    rules::refuse_nulls(&mut checked, nulls);
+    checked.error("connector.class", why);
+    checked.error(CONNECTOR_VERSION, why);
+    checked.version_is(there);
     checked.into_infos(props.get("connector.class").cloned().unwrap_or_default())
 }
 
@@ -192,6 +211,13 @@ impl Checked {
             self.order.push(name.clone());
         }
         self.infos.insert(name, info);
+    }
+
+    fn version_is(&mut self, version: &str) {
+        if let Some(value) = self.value_mut(CONNECTOR_VERSION) {
+            value.value.get_or_insert_with(|| version.to_owned());
+            value.recommended_values = vec![version.to_owned()];
+        }
     }
 
     fn value(&self, name: &str) -> Option<&str> {

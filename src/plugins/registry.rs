@@ -39,8 +39,18 @@ impl PluginKind {
     }
 }
 
-/// The version of all plug-ins that connect-node brings.
+/// The version of connect-node, and of the plug-ins that are its own.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The version of Kafka whose plug-ins those with its class names behave like, and have as their own version.
+pub const KAFKA_VERSION: &str = "4.3.0";
+
+const fn version_of(class: &str) -> &'static str {
+    match class.as_bytes().split_first_chunk::<17>() {
+        Some((b"org.apache.kafka.", _)) => KAFKA_VERSION,
+        _ => VERSION,
+    }
+}
 
 /// One plug-in.
 #[derive(Clone, Copy)]
@@ -63,7 +73,12 @@ impl Plugin {
         task_class: &'static str,
         task: fn() -> Box<dyn SourceTask>,
     ) -> Self {
-        Plugin { class, task_class: Some(task_class), version: VERSION, kind: PluginKind::Source(connector, task) }
+        Plugin {
+            class,
+            task_class: Some(task_class),
+            version: version_of(class),
+            kind: PluginKind::Source(connector, task),
+        }
     }
 
     /// A sink connector.
@@ -73,27 +88,32 @@ impl Plugin {
         task_class: &'static str,
         task: fn() -> Box<dyn SinkTask>,
     ) -> Self {
-        Plugin { class, task_class: Some(task_class), version: VERSION, kind: PluginKind::Sink(connector, task) }
+        Plugin {
+            class,
+            task_class: Some(task_class),
+            version: version_of(class),
+            kind: PluginKind::Sink(connector, task),
+        }
     }
 
     /// A converter of keys and values.
     pub const fn converter(class: &'static str, make: fn() -> Box<dyn Converter>) -> Self {
-        Plugin { class, task_class: None, version: VERSION, kind: PluginKind::Converter(make) }
+        Plugin { class, task_class: None, version: version_of(class), kind: PluginKind::Converter(make) }
     }
 
     /// A header converter; a class that converts both has two lines.
     pub const fn header_converter(class: &'static str, make: fn() -> Box<dyn HeaderConverter>) -> Self {
-        Plugin { class, task_class: None, version: VERSION, kind: PluginKind::HeaderConverter(make) }
+        Plugin { class, task_class: None, version: version_of(class), kind: PluginKind::HeaderConverter(make) }
     }
 
     /// A transformation.
     pub const fn transformation(class: &'static str, make: fn() -> Box<dyn Transformation>) -> Self {
-        Plugin { class, task_class: None, version: VERSION, kind: PluginKind::Transformation(make) }
+        Plugin { class, task_class: None, version: version_of(class), kind: PluginKind::Transformation(make) }
     }
 
     /// A predicate.
     pub const fn predicate(class: &'static str, make: fn() -> Box<dyn Predicate>) -> Self {
-        Plugin { class, task_class: None, version: VERSION, kind: PluginKind::Predicate(make) }
+        Plugin { class, task_class: None, version: version_of(class), kind: PluginKind::Predicate(make) }
     }
 
     /// Whether it is a connector.

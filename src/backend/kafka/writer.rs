@@ -5,11 +5,13 @@
 //!
 //! A purge empties the queue, not the wire. Measured with an idempotent producer (tests/it/kafka_client.rs): the purged records leave a gap in the
 //! client's numbers, so it waits for what is on the wire, takes a new epoch and goes on. Who then sends the purged records again, in order of
-//! their sequences, finds each record once and in order in the log. The reports of a purge come in no order of their own.
+//! their sequences, finds each record once and in order in the log. The reports of a purge come in no order of their own. The client's threads
+//! purge when they come to it: one that is late would take the first records of the next batch and let the later ones pass. So nothing is sent
+//! while a purge is going on.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -35,8 +37,12 @@ const MAX_CACHED_TOPICS: usize = 1000;
 struct Shared {
     client: Client,
     handles: RwLock<Handles>,
-    /// Some handle found the client's own queue full.
+    /// Some handle found the client's own queue full, or the gate closed.
     starved: AtomicBool,
+    /// Held by those who send, and by a purge alone.
+    gate: RwLock<()>,
+    /// Purges that were asked for since none was going on.
+    purges: AtomicUsize,
     /// No more reports are wanted.
     ended: AtomicBool,
     fatal: OnceLock<BackendError>,
@@ -65,6 +71,8 @@ impl Producer {
             client,
             handles: RwLock::default(),
             starved: AtomicBool::new(false),
+            gate: RwLock::new(()),
+            purges: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
             fatal: OnceLock::new(),
         });
@@ -106,10 +114,51 @@ impl Shared {
         while !self.ended.load(Ordering::SeqCst) {
             queue.deliveries(REPORT_WAIT, |deliveries| self.book(deliveries));
             // Room comes up when the reports are freed, which is only now.
-            if self.starved.swap(false, Ordering::SeqCst) {
-                let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
-                handles.inboxes.iter().flatten().for_each(|inbox| inbox.nudge());
+            self.feed_the_starved();
+        }
+    }
+
+    fn feed_the_starved(&self) {
+        if self.starved.swap(false, Ordering::SeqCst) {
+            let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
+            handles.inboxes.iter().flatten().for_each(|inbox| inbox.nudge());
+        }
+    }
+
+    /// Purges apart from the caller: the client's threads may be busy, for as long as a name server does not answer.
+    fn purge(self: &Arc<Self>) {
+        // One that waits for its beginning is enough for all who ask for it.
+        if self.purges.fetch_add(1, Ordering::SeqCst) > 0 {
+            return;
+        }
+        let shared = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("kafka-purge".into()).spawn(move || shared.purge_blocking());
+        if let Err(error) = thread {
+            tracing::warn!(%error, "no thread for a purge, so it is waited for");
+            self.purge_blocking();
+        }
+    }
+
+    fn purge_blocking(&self) {
+        loop {
+            let asked = self.purges.load(Ordering::SeqCst);
+            {
+                let _closed = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+                self.client.purge_queue();
             }
+            self.feed_the_starved();
+            if self.purges.compare_exchange(asked, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// For as long as records are handed to the client; `None` while a purge is going on.
+    fn enter(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        match self.gate.try_read() {
+            Ok(entered) => Some(entered),
+            Err(TryLockError::Poisoned(entered)) => Some(entered.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
@@ -212,6 +261,7 @@ impl KafkaWriter {
             Ok(topic) => topic,
             Err(error) => return (0, Stop::Refused(error)),
         };
+        let Some(_entered) = self.producer.shared.enter() else { return (0, Stop::ClientFull) };
         let (first, count, refused) = match self.reserve(records) {
             Ok(reserved) => reserved,
             Err(error) => return (0, Stop::Refused(error)),
@@ -273,7 +323,7 @@ enum Stop {
     No,
     /// The handle's bound.
     Full,
-    /// The client's bound.
+    /// The client's bound, or a purge is going on.
     ClientFull,
     Refused(BackendError),
 }
@@ -353,7 +403,7 @@ impl RecordWriter for KafkaWriter {
     }
 
     fn purge(&self) {
-        self.producer.client().purge_queue();
+        self.producer.shared.purge();
     }
 
     fn revoke(&self) {

@@ -16,11 +16,16 @@ const OFFSETS_TOPIC: &str = "offsets.topic";
 /// The settings that all connectors of a kind share. With a worker, the converters have its own as defaults, as the answer
 /// of a validation shows them; the bare definitions have none.
 pub fn shared_definition(kind: ConnectorKind, worker: Option<&WorkerDefaults>) -> ConfigDef {
-    let definition = error_handling(nested(common(worker)));
+    let definition = any_definition(worker);
     match kind {
         ConnectorKind::Source => source(definition),
         ConnectorKind::Sink => sink(definition),
     }
+}
+
+/// The settings that all connectors share, of whatever kind.
+pub fn any_definition(worker: Option<&WorkerDefaults>) -> ConfigDef {
+    error_handling(nested(common(worker)))
 }
 
 fn common(worker: Option<&WorkerDefaults>) -> ConfigDef {
@@ -64,7 +69,7 @@ fn common(worker: Option<&WorkerDefaults>) -> ConfigDef {
     })
 }
 
-/// There is one version of each plug-in, so these are accepted and have no effect.
+/// There is one version of each plug-in. A connector is refused where it does not fit; those of nested plug-ins have no effect.
 fn plugin_version(of: &str, order: i32) -> ConfigKey {
     let (name, importance) = (format!("{of}.plugin.version"), Importance::Low);
     let importance = if of == "connector" { Importance::Medium } else { importance };

@@ -284,11 +284,11 @@ fn refusal(taken: usize, code: Code, record: &ProducerRecord) -> Outcome {
 }
 
 impl Client {
-    /// Removes all queued records that are not on the wire. Their reports say so.
+    /// Removes all queued records that are not on the wire. Their reports say so. Blocks until each of the client's threads has done its part;
+    /// records that are produced meanwhile may be removed or not.
     pub(in crate::backend::kafka) fn purge_queue(&self) {
-        let flags = rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_NON_BLOCKING;
         // SAFETY: the client lives. The call fails for unknown flags and for consumers only.
-        unsafe { rd::rd_kafka_purge(self.ptr(), flags) };
+        unsafe { rd::rd_kafka_purge(self.ptr(), rd::RD_KAFKA_PURGE_F_QUEUE) };
     }
 
     /// Sends what is queued without waiting for `linger.ms`, and blocks until nothing is in flight or the time is over.
