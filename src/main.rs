@@ -93,6 +93,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Topics(arguments) => {
             logging::init(filter.as_deref().or(Some("warn")))?;
+            arguments.check()?;
             let backend = backend::open(&arguments.bootstrap_servers, &ClientSettings::new())?;
             topics::run(backend, &arguments)
         }

@@ -1,7 +1,8 @@
 //! `connect-node topics`: a look into topics, as with Kafka's console tools; for a directory of `embedded:` the only way to look.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use crate::backend::{Ack, Backend, ClientSettings, Isolation, ProducerRecord, Re
 const BATCH: usize = 1000;
 /// Bytes of records that are sent and not acknowledged.
 const MAX_BYTES: usize = 16 << 20;
+/// Bytes that a line may have: more than any record of `message.max.bytes`.
+const MAX_LINE_BYTES: u64 = 64 << 20;
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at a topic that is followed: how long one read waits.
@@ -54,10 +57,22 @@ enum Command {
     },
 }
 
+impl Arguments {
+    /// Who only looks makes no directory.
+    pub fn check(&self) -> Result<()> {
+        match self.bootstrap_servers.strip_prefix("embedded:") {
+            Some(directory) if !matches!(self.command, Command::Produce { .. }) && !Path::new(directory).exists() => {
+                bail!("there is no directory {directory}; --bootstrap-servers embedded:DIR names another one")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Runs one of them to its end, on the backend of its `bootstrap_servers`.
 pub fn run(backend: Arc<dyn Backend>, arguments: &Arguments) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         match &arguments.command {
             Command::Ls => {
                 for (name, partitions) in backend.admin().list_topics().await? {
@@ -71,7 +86,16 @@ pub fn run(backend: Arc<dyn Backend>, arguments: &Arguments) -> Result<()> {
             }
             Command::Produce { topic } => produce(&backend, topic).await,
         }
-    })
+    });
+    match outcome {
+        // Who reads the output has enough, as `head`.
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 async fn tail(backend: &Arc<dyn Backend>, topic: &str, start: StartOffset, keys: bool, once: bool) -> Result<()> {
@@ -107,9 +131,9 @@ async fn produce(backend: &Arc<dyn Backend>, topic: &str) -> Result<()> {
         Some(Ack::Failed { sequence, error }) => bail!("line {} was not stored: {error}", sequence + 1),
         _ => Ok(()),
     };
-    for line in io::stdin().lock().split(b'\n') {
-        let record =
-            ProducerRecord { key: None, ..ProducerRecord::keyed(topic.to_owned(), "", Some(Bytes::from(line?))) };
+    let mut input = io::stdin().lock();
+    while let Some(line) = read_line(&mut input)? {
+        let record = ProducerRecord { key: None, ..ProducerRecord::keyed(topic.to_owned(), "", Some(line)) };
         while writer.send(std::slice::from_ref(&record))? == 0 {
             writer.changed().await;
             writer.take_acks(&mut acks);
@@ -119,4 +143,16 @@ async fn produce(backend: &Arc<dyn Backend>, topic: &str) -> Result<()> {
     writer.flush(PATIENCE).await?;
     writer.take_acks(&mut acks);
     check(&mut acks)
+}
+
+/// The next line without its end; `None` where there is none.
+fn read_line(input: &mut impl BufRead) -> Result<Option<Bytes>> {
+    let mut line = Vec::new();
+    if input.take(MAX_LINE_BYTES).read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    match line.pop_if(|last| *last == b'\n') {
+        None if line.len() as u64 == MAX_LINE_BYTES => bail!("a line has more than {MAX_LINE_BYTES} bytes"),
+        _ => Ok(Some(Bytes::from(line))),
+    }
 }

@@ -1,8 +1,9 @@
-//! The embedded backend as a process sees it: kills, and a second process. What a disk does to it is tested beside the code.
+//! The embedded backend as a process sees it: kills, a second process, a look from the terminal, the quickstart. What a disk does to it is tested
+//! beside the code.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use connect_node::backend::{
     Ack, Backend, BackendError, ClientSettings, Isolation, ProducerRecord, ReadBatch, StartOffset, TopicPartition,
     embedded,
 };
+
+use crate::support::process::{binary, free_port, holds_within, random_moment};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const TOPIC: &str = "killed";
@@ -128,4 +131,72 @@ async fn one_process_shares_a_directory_and_gives_it_back() {
     assert_eq!(read_all(&embedded::open(directory.path()).unwrap()).await, [(0, 7)]);
     drop(writer);
     assert_eq!(read_all(&embedded::open(directory.path()).unwrap()).await, [(0, 7)]);
+}
+
+/// `connect-node topics` over a directory, with `input` on its standard input.
+fn topics(directory: &Path, arguments: &[&str], input: &str) -> Output {
+    let servers = format!("embedded:{}", directory.display());
+    let mut command = Command::new(binary());
+    command.args(["topics", "--bootstrap-servers", &servers]).args(arguments);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // One that refuses does not read it.
+    drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+    child.wait_with_output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn topics_are_listed_written_and_read() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("data");
+    let refused = topics(&directory, &["ls"], "");
+    let reason = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && reason.contains("there is no directory"), "{reason}");
+    assert!(!directory.exists(), "who only looks makes no directory");
+    said(&topics(&directory, &["produce", "lines"], "one\ntwo\n\nlast"));
+    assert_eq!(said(&topics(&directory, &["ls"], "")), "lines\t1\n");
+    assert_eq!(said(&topics(&directory, &["tail", "lines", "--once"], "")), "");
+    let all = topics(&directory, &["tail", "lines", "--once", "--from-beginning", "--keys"], "");
+    assert_eq!(said(&all), "null\tone\nnull\ttwo\nnull\t\nnull\tlast\n");
+    let missing = topics(&directory, &["tail", "missing"], "");
+    assert!(
+        !missing.status.success() && String::from_utf8_lossy(&missing.stderr).contains("there is no topic missing")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_quickstart_goes_on_after_kills() {
+    const LINES: usize = 30_000;
+    let root = tempfile::tempdir().unwrap();
+    let (input, output) = (root.path().join("input.txt"), root.path().join("output.txt"));
+    let (lines, port) = (LINES.to_string(), free_port().to_string());
+    let start = |more: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(["quickstart", "--lines", &lines, "--port", &port, "--directory"]).arg(root.path()).args(more);
+        command.stdout(Stdio::null()).spawn().unwrap()
+    };
+    for _ in 0..3 {
+        let mut child = start(&[]);
+        let before = std::fs::metadata(&output).map_or(0, |found| found.len());
+        random_moment(Duration::from_millis(fastrand::u64(..1500))).await;
+        let more = async || std::fs::metadata(&output).is_ok_and(|found| found.len() > 0 && found.len() >= before);
+        let came = holds_within(PATIENCE, more).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(came, "no line arrived");
+    }
+    let mut child = start(&["--once"]);
+    let ended = holds_within(PATIENCE, async || child.try_wait().unwrap().is_some()).await;
+    if !ended {
+        child.kill().unwrap();
+    }
+    assert!(child.wait().unwrap().success(), "not all lines arrived");
+    let (sent, arrived) = (std::fs::read_to_string(&input).unwrap(), std::fs::read_to_string(&output).unwrap());
+    let arrived: std::collections::HashSet<&str> = arrived.lines().collect();
+    assert_eq!(sent.lines().count(), LINES);
+    assert_eq!(sent.lines().filter(|line| !arrived.contains(line)).count(), 0, "lines are lost");
 }
