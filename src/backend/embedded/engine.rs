@@ -18,8 +18,9 @@ use crate::backend::{BackendError, Result};
 const MAX_COMMANDS: usize = 1024;
 /// Bytes of records after which no further writer handle is taken into a group. One handle alone is bounded by its own `max_bytes`.
 const GROUP_BYTES: usize = 8 << 20;
-/// After an error of the disk the next write opens the store again; where nobody writes, it is opened after this time.
-const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a group that could not be stored waits for its answer: who writes it again at once must neither spin nor fill the log. After the same
+/// time the store is opened again where nobody writes. Tests meet many errors.
+const ERROR_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 1000 });
 
 /// What waits for the writer thread.
 #[derive(Default)]
@@ -166,7 +167,7 @@ impl Engine {
             if self.store.is_open() {
                 waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
             } else {
-                let waited = self.arrived.wait_timeout(waiting, REOPEN_INTERVAL);
+                let waited = self.arrived.wait_timeout(waiting, ERROR_PAUSE);
                 let (after, result) = waited.unwrap_or_else(PoisonError::into_inner);
                 waiting = after;
                 if result.timed_out() {
@@ -201,6 +202,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Lets `ERROR_PAUSE` pass, unless the store is to be closed.
+    fn pause(&self) {
+        let paused = self.arrived.wait_timeout_while(lock(&self.waiting), ERROR_PAUSE, |waiting| !waiting.stopping);
+        drop(paused);
+    }
+
     /// Plans, stores, publishes and answers a group.
     fn write(&self, planner: &mut Planner, group: Group) {
         let settled = self.settle(planner);
@@ -232,6 +239,7 @@ impl Engine {
                 tracing::warn!("{error}; {} batches were not stored", appended.len());
                 // Nothing of the group is visible: what is visible is what is known to be durable.
                 planner.meta = self.view().meta.clone();
+                self.pause();
                 give_back(&group.queues, appended.into_iter().map(|(batch, _)| batch), error);
             }
         }
