@@ -17,4 +17,5 @@ pub mod quickstart;
 pub mod rest;
 pub mod standalone;
 pub mod storage;
+pub mod topics;
 pub mod transforms;

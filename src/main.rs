@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use connect_node::actors::clients;
+use connect_node::backend::ClientSettings;
 use connect_node::config::{WorkerConfig, environment};
 use connect_node::node::Node;
 use connect_node::plugins::Registry;
-use connect_node::{backend, hand_back, logging, quickstart, standalone};
+use connect_node::{backend, hand_back, logging, quickstart, standalone, topics};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -47,6 +48,8 @@ enum Command {
     },
     /// Sends the lines of a file through a topic into another file, to show that it works.
     Quickstart(quickstart::Arguments),
+    /// Looks into topics, also into those of a directory.
+    Topics(topics::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -87,6 +90,12 @@ fn run(command: Command) -> Result<()> {
             // Its own lines are the interesting ones.
             logging::init(filter.as_deref().or(Some("warn")))?;
             quickstart::run(arguments)
+        }
+        Command::Topics(arguments) => {
+            logging::init(filter.as_deref().or(Some("warn")))?;
+            arguments.check()?;
+            let backend = backend::open(&arguments.bootstrap_servers, &ClientSettings::new())?;
+            topics::run(backend, &arguments)
         }
     }
 }

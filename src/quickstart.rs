@@ -25,17 +25,20 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// How long the worker may take to join before the quickstart says what it waits for.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Bytes at the end of a file in which its last line is looked for.
+const TAIL_BYTES: u64 = 4096;
+
 /// How long an orderly start may take at most.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Options of the quickstart.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Use this Apache Kafka. Without it everything is kept in memory and gone when it ends.
+    /// Use this Apache Kafka. Without it topics are kept in the directory.
     #[arg(long, value_name = "HOST:PORT")]
     bootstrap_server: Option<String>,
-    /// Where its files are.
-    #[arg(long, value_name = "DIR", default_value = "connect-node-quickstart")]
+    /// Where its files are, and its topics where there is no Kafka. What is there goes on where it ended, also after a kill.
+    #[arg(long, visible_alias = "dir", value_name = "DIR", default_value = "connect-node-quickstart")]
     directory: PathBuf,
     /// Port of the REST API on the loopback interface.
     #[arg(long, default_value_t = 8083)]
@@ -57,11 +60,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if !input.exists() {
         write_sample(&input, arguments.lines).with_context(|| format!("{} cannot be written", input.display()))?;
     }
-    if arguments.bootstrap_server.is_none() && output.exists() {
-        // The topic was in memory and has gone with the last process: the lines come again.
+    let data = directory.join("data");
+    if arguments.bootstrap_server.is_none() && !data.exists() && output.exists() {
+        // The topics that it was made from are not here: the lines come again.
         fs::remove_file(&output).with_context(|| format!("{} cannot be removed", output.display()))?;
     }
-    let node = Node::start(worker_config(&arguments)?, Registry::built_in())?;
+    let node = Node::start(worker_config(&arguments, &data)?, Registry::built_in())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         start_connectors(&node, &input, &output).await?;
@@ -73,8 +77,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     outcome
 }
 
-fn worker_config(arguments: &Arguments) -> Result<WorkerConfig> {
-    let servers = arguments.bootstrap_server.as_deref().unwrap_or("memory:quickstart");
+fn worker_config(arguments: &Arguments, data: &Path) -> Result<WorkerConfig> {
+    let embedded = format!("embedded:{}", data.display());
+    let servers = arguments.bootstrap_server.as_deref().unwrap_or(&embedded);
     let listener = format!("http://127.0.0.1:{}", arguments.port);
     let mut props = BTreeMap::new();
     for (name, value) in [
@@ -155,7 +160,7 @@ async fn wait_until_ready(node: &Node) -> Result<()> {
 fn introduce(arguments: &Arguments, node: &Node, input: &Path, output: &Path) {
     let place = match &arguments.bootstrap_server {
         Some(servers) => format!("Kafka at {servers}"),
-        None => "memory (give --bootstrap-server HOST:PORT to use a real Kafka)".into(),
+        None => format!("{} (--bootstrap-server HOST:PORT takes a Kafka)", arguments.directory.join("data").display()),
     };
     let url = node.url().trim_end_matches('/');
     println!(
@@ -182,7 +187,8 @@ async fn follow(node: &Node, input: &Path, output: &Path, once: bool) -> Result<
     let mut shown = None;
     loop {
         let (lines_in, lines_out) = (read.count()?, written.count()?);
-        let done = lines_in == lines_out;
+        // After a kill some lines are written twice, so their number alone says nothing.
+        let done = lines_out >= lines_in && (lines_in == 0 || last_line(input)? == last_line(output)?);
         if shown != Some((lines_in, lines_out)) && (live || done) {
             let seconds = began.elapsed().as_secs_f64();
             let text = format!("{lines_in} lines in the input, {lines_out} lines in the output, {seconds:.1} s");
@@ -206,6 +212,17 @@ async fn follow(node: &Node, input: &Path, output: &Path, once: bool) -> Result<
         println!();
     }
     Ok(())
+}
+
+/// The last line of a file that has one; of a longer line its last `TAIL_BYTES`.
+fn last_line(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let mut tail = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+    let tail = tail.strip_suffix(b"\n").unwrap_or(&tail);
+    Ok(tail.rsplit(|byte| *byte == b'\n').next().unwrap_or_default().to_vec())
 }
 
 /// Counts the lines of a file that grows, reading each byte once.

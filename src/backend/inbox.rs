@@ -1,4 +1,4 @@
-//! The book of one writer handle: what it has in flight and which acknowledgements nobody took yet. Both implementations
+//! The book of one writer handle: what it has in flight and which acknowledgements nobody took yet. All implementations
 //! keep it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,6 +36,8 @@ pub(super) struct InboxState {
     flushing: usize,
     /// Set where room may have come up without an acknowledgement of this handle.
     nudged: bool,
+    /// Records were given back, and the handle's owner has not taken the acknowledgements that say so.
+    gave_back: bool,
 }
 
 impl InboxState {
@@ -70,9 +72,24 @@ impl InboxState {
         self.revoked
     }
 
+    /// Whether records were given back that the owner does not know of yet: what it sends now would pass them.
+    pub(super) fn gave_back(&self) -> bool {
+        self.gave_back
+    }
+
+    /// Notes that records are given back.
+    pub(super) fn give_back(&mut self) {
+        self.gave_back = true;
+    }
+
     /// Books an acknowledgement of a stored record.
     pub(super) fn delivered(&mut self, sequence: u64, size: usize, partition: i32, offset: i64) {
-        self.in_flight -= 1;
+        self.delivered_run(sequence, 1, size, partition, offset);
+    }
+
+    /// Books acknowledgements of `run` stored records that follow each other, of `size` bytes together.
+    pub(super) fn delivered_run(&mut self, sequence: u64, run: u64, size: usize, partition: i32, offset: i64) {
+        self.in_flight -= run as usize;
         self.bytes -= size;
         if let Some(Ack::Delivered { first, count, partition: last_partition, offset: first_offset }) =
             self.acks.last_mut()
@@ -80,17 +97,23 @@ impl InboxState {
             && *first + *count == sequence
             && *first_offset + *count as i64 == offset
         {
-            *count += 1;
+            *count += run;
             return;
         }
-        self.acks.push(Ack::Delivered { first: sequence, count: 1, partition, offset });
+        self.acks.push(Ack::Delivered { first: sequence, count: run, partition, offset });
     }
 
     /// Books an acknowledgement of a record that was not stored.
     pub(super) fn failed(&mut self, sequence: u64, size: usize, error: BackendError) {
-        self.in_flight -= 1;
+        self.failed_run(sequence, 1, size, &error);
+    }
+
+    /// Books acknowledgements of `run` records that were not stored and follow each other, of `size` bytes together.
+    pub(super) fn failed_run(&mut self, sequence: u64, run: u64, size: usize, error: &BackendError) {
+        self.in_flight -= run as usize;
         self.bytes -= size;
-        self.acks.push(Ack::Failed { sequence, error });
+        let failed = |sequence| Ack::Failed { sequence, error: error.clone() };
+        self.acks.extend((sequence..sequence + run).map(failed));
     }
 }
 
@@ -130,7 +153,7 @@ impl Inbox {
 
     pub(super) fn take_acks(&self, acks: &mut Vec<Ack>) {
         let mut state = self.lock();
-        state.nudged = false;
+        (state.nudged, state.gave_back) = (false, false);
         // An empty vector of the caller is swapped in, so that both keep their memory.
         if acks.is_empty() {
             std::mem::swap(acks, &mut state.acks);

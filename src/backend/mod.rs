@@ -1,14 +1,16 @@
 //! Where records live: few traits that the runtime sees Kafka through.
 //!
 //! Everything above this room works on the traits alone and does not know which implementation runs. `kafka` is the only
-//! place that names the Kafka client; `memory` keeps everything in the process, with the same order, compaction
-//! and failure rules, for tests and for a quickstart without Kafka. One suite holds both to it: tests/it/backend.rs.
+//! place that names the Kafka client; `embedded` keeps records in a directory, for one process without Kafka; `memory` keeps everything in the
+//! process, with the same order, compaction and failure rules, for tests. One suite holds all three to it: tests/it/backend.rs.
 
+pub mod embedded;
 mod inbox;
 pub mod kafka;
 pub mod memory;
 pub mod partitioner;
 mod record;
+mod rules;
 mod transaction;
 
 use std::collections::BTreeMap;
@@ -299,10 +301,11 @@ pub trait TopicAdmin: Send + Sync {
     async fn describe_group(&self, group: &str) -> Result<Option<GroupDescription>>;
 }
 
-/// Opens the backend that `bootstrap.servers` names: `memory:NAME` or Kafka brokers.
+/// Opens the backend that `bootstrap.servers` names: `memory:NAME`, `embedded:DIR` or Kafka brokers.
 pub fn open(bootstrap_servers: &str, settings: &ClientSettings) -> Result<Arc<dyn Backend>> {
-    match bootstrap_servers.strip_prefix("memory:") {
-        Some(name) => Ok(memory::open(name)),
-        None => kafka::open(bootstrap_servers, settings),
+    match bootstrap_servers.split_once(':') {
+        Some(("memory", name)) => Ok(memory::open(name)),
+        Some(("embedded", directory)) => embedded::open(std::path::Path::new(directory)),
+        _ => kafka::open(bootstrap_servers, settings),
     }
 }

@@ -107,6 +107,15 @@ impl ReadBatch {
         self.ends.clear();
     }
 
+    /// The index of a partition, which is added where it is new.
+    pub(super) fn source_of(&mut self, partition: &TopicPartition) -> u32 {
+        let known = self.partitions.iter().position(|other| other == partition);
+        known.unwrap_or_else(|| {
+            self.partitions.push(partition.clone());
+            self.partitions.len() - 1
+        }) as u32
+    }
+
     /// The partition of a record.
     pub fn partition(&self, record: &ConsumerRecord) -> &TopicPartition {
         &self.partitions[record.source as usize]

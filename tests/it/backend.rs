@@ -31,6 +31,16 @@ macro_rules! contract {
             )*
         }
 
+        mod embedded {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    let directory = tempfile::tempdir().unwrap();
+                    super::$case(connect_node::backend::embedded::open(directory.path()).unwrap()).await;
+                }
+            )*
+        }
+
         mod kafka {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,6 +74,7 @@ contract!(
     adds_and_removes_partitions,
     reads_in_bounded_batches,
     says_when_an_offset_is_out_of_range,
+    reads_on_beside_a_lost_position,
     reads_on_beside_a_deleted_topic,
     isolates_open_and_aborted_transactions,
     fences_an_older_writer,
@@ -72,6 +83,7 @@ contract!(
     an_abort_forgets_what_is_open,
     commits_offsets_without_being_a_member,
     deletes_offsets,
+    forgets_offsets_of_a_deleted_topic,
     creates_describes_and_deletes_topics,
     describes_groups,
     compacted_topics_take_no_record_without_a_key,
@@ -511,6 +523,36 @@ async fn says_when_an_offset_is_out_of_range(backend: Subject) {
     assert_eq!(take(&mut reader, 1).await, [(1, "1".into())]);
 }
 
+/// The position is reported once and rests there, until a seek; what it waits for may then be lost again.
+async fn reads_on_beside_a_lost_position(backend: Subject) {
+    let topic = new_topic(&backend, 2).await;
+    let to = |partition, value: &str| ProducerRecord { partition: Some(partition), ..record(&topic, "k", value) };
+    write(&writer(&backend), &[to(0, "a"), to(1, "x"), to(1, "y")]).await;
+    let from = [(at(&topic, 0), StartOffset::At(50)), (at(&topic, 1), StartOffset::Beginning)];
+    let mut reader = reader(&backend, Isolation::ReadUncommitted, &from);
+    let mut batch = ReadBatch::default();
+    for lost in [50, 60] {
+        let (mut read, mut reports) = (0, 0);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while read < 2 || reports == 0 {
+            assert!(tokio::time::Instant::now() < deadline, "{read} records and {reports} reports came");
+            match reader.read(&mut batch, 10, PATIENCE).await {
+                Ok(()) => read += batch.records.len(),
+                Err(BackendError::OffsetOutOfRange(reason)) => {
+                    assert!(reason.contains(&topic), "{reason}");
+                    reports += 1;
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        nothing_comes(&mut reader).await;
+        assert_eq!((read, reports), (2, 1), "lost at {lost}");
+        reader.seek(&[(at(&topic, 0), 60), (at(&topic, 1), 0)]).await.unwrap();
+    }
+    reader.seek(&[(at(&topic, 0), 0), (at(&topic, 1), 2)]).await.unwrap();
+    assert_eq!(take(&mut reader, 1).await, [(0, "a".into())]);
+}
+
 /// Waits until nobody sees a topic that was deleted.
 async fn until_gone(backend: &Subject, topic: &str) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -667,6 +709,18 @@ async fn deletes_offsets(backend: Subject) {
     offsets.delete(&group, &[at(&topic, 0)]).await.unwrap();
     assert_eq!(offsets.all(&group).await.unwrap(), [(at(&topic, 1), 3)]);
     offsets.delete(&unique("no-such-group"), &[at(&topic, 0)]).await.unwrap();
+}
+
+async fn forgets_offsets_of_a_deleted_topic(backend: Subject) {
+    let (gone, topic, group) = (new_topic(&backend, 1).await, new_topic(&backend, 1).await, unique("group"));
+    let offsets = backend.committed_offsets();
+    offsets.commit(&group, &[(at(&gone, 0), 7), (at(&topic, 0), 3)]).await.unwrap();
+    backend.admin().delete_topic(&gone).await.unwrap();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while offsets.committed(&group, &[at(&gone, 0)]).await.unwrap() != [None] {
+        assert!(tokio::time::Instant::now() < deadline, "the offset outlives its topic");
+    }
+    assert_eq!(offsets.all(&group).await.unwrap(), [(at(&topic, 0), 3)]);
 }
 
 async fn creates_describes_and_deletes_topics(backend: Subject) {

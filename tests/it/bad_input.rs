@@ -11,7 +11,7 @@ use connect_node::backend::ProducerRecord;
 use serde_json::json;
 
 use crate::support::faulty::{self, SINK, SOURCE};
-use crate::support::node::{Setup, TestNode, lines, pass, until};
+use crate::support::node::{Setup, TestNode, lines, on_all, pass, until};
 use crate::support::unique;
 
 const STRING: &str = "org.apache.kafka.connect.storage.StringConverter";
@@ -124,6 +124,8 @@ async fn write_broken(setup: &Setup, name: &str) {
     }
 }
 
+on_all!(broken_records_in_internal_topics);
+
 /// Records that nobody understands, while the worker runs and before the next one starts.
 async fn broken_records_in_internal_topics(setup: Setup) {
     let (name, topic) = (unique("there"), unique("topic"));
@@ -158,16 +160,6 @@ async fn broken_records_in_internal_topics(setup: Setup) {
         assert_eq!(value["seq"], next[task], "task {task}");
         next[task] += 1;
     }
-}
-
-#[tokio::test]
-async fn broken_records_in_internal_topics_in_memory() {
-    broken_records_in_internal_topics(Setup::memory()).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn broken_records_in_internal_topics_on_kafka() {
-    broken_records_in_internal_topics(Setup::kafka().await).await;
 }
 
 /// A commit that names more tasks than the log holds: nobody can run such a set, so the connector says its tasks anew.

@@ -8,33 +8,10 @@ use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
 use crate::support::faulty::{self, SINK, SOURCE};
-use crate::support::node::{Setup, TestNode, pass, until};
+use crate::support::node::{Setup, TestNode, on_all, pass, until};
 use crate::support::unique;
 
-/// The same test in memory and on the real Kafka.
-macro_rules! on_both {
-    ($($test:ident),* $(,)?) => {
-        mod memory {
-            $(
-                #[tokio::test]
-                async fn $test() {
-                    super::$test(crate::support::node::Setup::memory()).await;
-                }
-            )*
-        }
-
-        mod kafka {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $test() {
-                    super::$test(crate::support::node::Setup::kafka().await).await;
-                }
-            )*
-        }
-    };
-}
-
-on_both!(
+on_all!(
     pause_outlives_the_worker,
     stop_leaves_no_tasks_and_resume_brings_them_back,
     delete_removes_everything_but_offsets,

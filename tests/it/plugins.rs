@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::kills::oracle::{Tail, backend};
-use crate::support::node::{Setup, TestNode};
+use crate::support::node::{Setup, TestNode, on_all};
 use crate::support::process::{Worker, random_moment};
 use crate::support::{broker, unique};
 
@@ -105,6 +105,8 @@ impl Reading {
     }
 }
 
+on_all!(files_come_and_go);
+
 async fn files_come_and_go(setup: Setup) {
     let mut reading = Reading::new(setup);
     reading.setup.topic(&reading.topic, 1).await;
@@ -143,16 +145,6 @@ async fn files_come_and_go(setup: Setup) {
     reading.arrived_once(&node, "what was written while no worker ran").await;
     node.stop().await;
     assert_eq!(reading.lines().await.len(), reading.files.expected().len(), "the end repeats nothing");
-}
-
-#[tokio::test]
-async fn files_come_and_go_in_memory() {
-    files_come_and_go(Setup::memory()).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_come_and_go_on_kafka() {
-    files_come_and_go(Setup::kafka().await).await;
 }
 
 /// Reads a topic of texts until a condition holds of all that it has.

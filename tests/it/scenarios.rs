@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 pub use runner::{Failure, run_scenario};
 
 use crate::rest;
-use crate::support::node::Setup;
+use crate::support::node::{Setup, on_all};
 
 /// The directory of the scenarios.
 pub fn directory() -> PathBuf {
@@ -48,15 +48,10 @@ pub async fn run_all(base_url: &str, workdir: &Path) {
     assert!(texts.is_empty(), "{} of {} scenarios failed:\n{}", texts.len(), files.len(), texts.join("\n"));
 }
 
-#[tokio::test]
-async fn a_worker_in_memory_passes_all_scenarios() {
-    let node = Setup::memory().start().await;
-    run_all(&node.url, tempfile::tempdir().unwrap().path()).await;
-}
+on_all!(a_worker_passes_all_scenarios);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_on_kafka_passes_all_scenarios() {
-    let node = Setup::kafka().await.start().await;
+async fn a_worker_passes_all_scenarios(setup: Setup) {
+    let node = setup.start().await;
     run_all(&node.url, tempfile::tempdir().unwrap().path()).await;
 }
 

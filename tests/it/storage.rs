@@ -1,11 +1,11 @@
-//! The stores over a real broker: what the memory backend promises of transactions, isolation and ends has to hold there, too.
+//! The stores over each backend: transactions, isolation and ends are what they rely on.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use connect_api::FieldMap;
 use connect_node::backend::{
-    self, Backend, ClientSettings, Isolation, ProducerRecord, ReadBatch, RecordReader, StartOffset, TopicPartition,
+    Backend, ClientSettings, Isolation, ProducerRecord, ReadBatch, RecordReader, StartOffset, TopicPartition,
 };
 use connect_node::cluster::{Incarnation, NO_SET, Register, RegisterFields};
 use connect_node::storage::ClusterState;
@@ -19,9 +19,18 @@ use connect_node::storage::status_store::StatusStore;
 use connect_node::storage::topic_log::{CompareError, LogError, LogSettings};
 use connect_node::storage::topics::{InternalTopic, TopicPurpose, create_or_check};
 
-use crate::support::{broker, unique};
+use crate::support::node::{Setup, on_all};
+use crate::support::unique;
 
 const LIMIT: Duration = Duration::from_secs(20);
+
+on_all!(
+    no_write_of_several_workers_is_lost,
+    a_lonely_worker_keeps_its_writer,
+    a_dead_writer_blocks_nobody_for_long,
+    statuses_and_offsets_are_read_by_others,
+    a_topic_that_was_made_anew_is_noticed,
+);
 
 /// The topics and the transactional id of one Connect cluster.
 struct Cluster {
@@ -30,9 +39,8 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn new() -> Cluster {
-        let backend = backend::open(broker().await.bootstrap(), &ClientSettings::new()).unwrap();
-        let cluster = Cluster { backend, prefix: unique("storage") };
+    async fn new(setup: &Setup) -> Cluster {
+        let cluster = Cluster { backend: setup.backend(), prefix: unique("storage") };
         for (purpose, suffix, partitions) in [
             (TopicPurpose::Config, "configs", 1),
             (TopicPurpose::Offset, "offsets", 25),
@@ -89,11 +97,10 @@ fn create(state: &ClusterState, name: &str) -> Result<Vec<ConfigRecord>, String>
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_write_of_several_workers_is_lost() {
+async fn no_write_of_several_workers_is_lost(setup: Setup) {
     const WORKERS: usize = 4;
     const WRITES: usize = 6;
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::new(&setup).await;
     let first = cluster.configs().await;
     first.put(|state| create(state, "a")).await.unwrap();
     let mut workers = tokio::task::JoinSet::new();
@@ -121,9 +128,8 @@ async fn no_write_of_several_workers_is_lost() {
     assert_eq!(first.snapshot().connector("a").unwrap().config, config(&(WORKERS * WRITES).to_string()));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lonely_worker_keeps_its_writer() {
-    let cluster = Cluster::new().await;
+async fn a_lonely_worker_keeps_its_writer(setup: Setup) {
+    let cluster = Cluster::new(&setup).await;
     let store = Arc::new(cluster.configs().await);
     let before = Instant::now();
     store.put(|state| create(state, "first")).await.unwrap();
@@ -146,9 +152,8 @@ async fn a_lonely_worker_keeps_its_writer() {
     assert_eq!(cluster.configs().await.snapshot(), store.snapshot());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dead_writer_blocks_nobody_for_long() {
-    let cluster = Cluster::new().await;
+async fn a_dead_writer_blocks_nobody_for_long(setup: Setup) {
+    let cluster = Cluster::new(&setup).await;
     let store = cluster.configs().await;
     let topic = cluster.topic("configs");
     let dead =
@@ -188,9 +193,8 @@ async fn last_value(mut reader: Box<dyn RecordReader>, topic: &str, key: &str) -
     last.expect("the topic has a record of this key")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn statuses_and_offsets_are_read_by_others() {
-    let cluster = Cluster::new().await;
+async fn statuses_and_offsets_are_read_by_others(setup: Setup) {
+    let cluster = Cluster::new(&setup).await;
     let open = async || {
         let settings = cluster.log(Isolation::ReadUncommitted);
         StatusStore::open(cluster.backend.clone(), &cluster.topic("status"), settings).await.unwrap()
@@ -236,9 +240,8 @@ async fn statuses_and_offsets_are_read_by_others() {
     println!("a read of offsets: {:?}", before.elapsed() / 20);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_was_made_anew_is_noticed() {
-    let cluster = Cluster::new().await;
+async fn a_topic_that_was_made_anew_is_noticed(setup: Setup) {
+    let cluster = Cluster::new(&setup).await;
     let store = cluster.configs().await;
     for level in ["INFO", "WARN", "ERROR"] {
         store.append(&ConfigRecord::LoggerLevel("a".into(), level.into()), LIMIT).await.unwrap();

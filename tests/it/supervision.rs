@@ -6,11 +6,13 @@ use connect_api::Props;
 use serde_json::json;
 
 use crate::support::faulty::{self, BLOCKING_SINK, BLOCKING_SOURCE, CONVERTER, SINK, SOURCE, TRANSFORMATION};
-use crate::support::node::{Setup, TestNode, pass};
+use crate::support::node::{Setup, TestNode, on_all, pass};
 use crate::support::unique;
 
 /// Much longer than any healthy callback of these tests takes.
 const CALLBACK_TIMEOUT_MS: u64 = 400;
+
+on_all!(broken_tasks_leave_the_others_alone);
 
 /// A connector that moves records all the time from a source through a topic into a sink, and the count of its records.
 struct Healthy {
@@ -51,7 +53,8 @@ impl Healthy {
 }
 
 async fn broken_tasks_leave_the_others_alone(setup: Setup) {
-    let node = setup.with("task.callback.timeout.ms", CALLBACK_TIMEOUT_MS).start().await;
+    let setup = setup.with("task.callback.timeout.ms", CALLBACK_TIMEOUT_MS);
+    let node = setup.start().await;
     let healthy = Healthy::start(&node).await;
     let before = healthy.rate().await;
     let fault = |phase, kind| [("fault.phase", phase), ("fault.kind", kind)];
@@ -89,16 +92,6 @@ async fn broken_tasks_leave_the_others_alone(setup: Setup) {
     let time = node.stop().await;
     assert!(time < Duration::from_secs(8), "the end took {time:?} although nothing healthy is slow");
     healthy.assert_complete();
-}
-
-#[tokio::test]
-async fn broken_tasks_leave_the_others_alone_in_memory() {
-    broken_tasks_leave_the_others_alone(Setup::memory()).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn broken_tasks_leave_the_others_alone_on_kafka() {
-    broken_tasks_leave_the_others_alone(Setup::kafka().await).await;
 }
 
 /// What is promised of one fault.

@@ -9,6 +9,7 @@ use connect_api::TopicPartition;
 
 use super::cluster::{Cluster, Group, State};
 use super::faults::{HeldCommit, Request};
+use crate::backend::rules::with_defaults;
 use crate::backend::{
     BackendError, CommittedOffsets, FoundTopic, GroupDescription, NewTopic, Result, TopicAdmin, TopicDescription,
 };
@@ -112,9 +113,6 @@ impl CommittedOffsets for MemoryAdmin {
     }
 }
 
-/// Settings of a topic that was created without them, as Kafka's defaults.
-const DEFAULTS: &[(&str, &str)] = &[("cleanup.policy", "delete"), ("min.compaction.lag.ms", "0")];
-
 #[async_trait]
 impl TopicAdmin for MemoryAdmin {
     async fn cluster_id(&self) -> Result<String> {
@@ -123,12 +121,11 @@ impl TopicAdmin for MemoryAdmin {
     }
 
     async fn describe_topic(&self, name: &str) -> Result<Option<TopicDescription>> {
-        let own = |(setting, value): &(&str, &str)| ((*setting).to_owned(), (*value).to_owned());
         let look = |state: &mut State| {
             Some(Ok(state.topics.get(name).map(|topic| TopicDescription {
                 name: name.to_owned(),
                 partitions: topic.partitions.len() as i32,
-                settings: Some(DEFAULTS.iter().map(own).chain(topic.config.clone()).collect()),
+                settings: Some(with_defaults(&topic.config)),
             })))
         };
         self.request("describing a topic", look).await
@@ -179,6 +176,9 @@ impl TopicAdmin for MemoryAdmin {
             state.topics.remove(name);
             // The group coordinator does the same.
             state.groups.values_mut().for_each(|group| group.offsets.retain(|partition, _| &*partition.topic != name));
+            for open in state.transactional_ids.values_mut().filter_map(|known| known.open.as_mut()) {
+                open.offsets.retain(|(_, partition, _)| &*partition.topic != name);
+            }
             state.wake_all();
             Some(Ok(()))
         };

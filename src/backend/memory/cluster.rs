@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use connect_api::TopicPartition;
 use tokio::sync::Notify;
@@ -12,15 +12,8 @@ use tokio::time::Instant;
 use super::faults::{FaultState, HeldCommit};
 use super::log::{PartitionLog, Stored, TransactionId};
 use crate::backend::inbox::{Inbox, lock};
-use crate::backend::partitioner::partition_for_key;
+use crate::backend::rules::{AUTO_CREATED_PARTITIONS, is_compacted, keyless, now_ms, partition_count, partition_of};
 use crate::backend::{BackendError, ClientSettings, GroupDescription, ProducerRecord, Result};
-
-/// Partitions of a topic that is made by its first record, as Kafka's `num.partitions`.
-const AUTO_CREATED_PARTITIONS: i32 = 1;
-/// Partitions that a topic may have at most: a slip in a test should not eat the memory.
-const MAX_PARTITIONS: i32 = 100_000;
-/// Characters that a topic's name may have at most, as in Kafka.
-const MAX_TOPIC_NAME: usize = 249;
 
 /// A topic.
 pub(super) struct Topic {
@@ -32,7 +25,7 @@ pub(super) struct Topic {
 
 impl Topic {
     fn compacted(&self) -> bool {
-        self.config.get("cleanup.policy").is_some_and(|policy| policy.split(',').any(|part| part.trim() == "compact"))
+        is_compacted(&self.config)
     }
 }
 
@@ -109,28 +102,8 @@ pub(super) struct Cluster {
     pub changed: Notify,
 }
 
-/// Milliseconds since 1970.
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
-}
-
-/// Kafka's rule for names of topics.
-pub(super) fn check_topic_name(name: &str) -> Result<()> {
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty() || name == "." || name == ".." || name.len() > MAX_TOPIC_NAME || !name.chars().all(good) {
-        return Err(BackendError::Refused(format!(
-            "'{name}' is no name for a topic: 1 to {MAX_TOPIC_NAME} of a-z A-Z 0-9 . _ - and neither '.' nor '..'"
-        )));
-    }
-    Ok(())
-}
-
 fn wake_living(watchers: &mut Vec<Weak<Notify>>) {
     watchers.retain(|watcher| watcher.upgrade().inspect(|notify| notify.notify_one()).is_some());
-}
-
-pub(super) fn unknown(partition: &TopicPartition) -> BackendError {
-    BackendError::UnknownPartition(format!("there is no partition {partition}"))
 }
 
 impl State {
@@ -145,12 +118,7 @@ impl State {
 
     /// Makes a topic, unless there is one.
     pub(super) fn create_topic(&mut self, name: &str, partitions: i32, config: BTreeMap<String, String>) -> Result<()> {
-        check_topic_name(name)?;
-        let partitions = if partitions == -1 { AUTO_CREATED_PARTITIONS } else { partitions };
-        if !(1..=MAX_PARTITIONS).contains(&partitions) {
-            let message = format!("topic {name} cannot have {partitions} partitions: 1 to {MAX_PARTITIONS}, or -1");
-            return Err(BackendError::Refused(message));
-        }
+        let partitions = partition_count(name, partitions)?;
         if !self.topics.contains_key(name) {
             let id = self.next_id();
             let partitions = (0..partitions).map(|_| PartitionLog::default()).collect();
@@ -176,18 +144,7 @@ impl State {
             }
             self.create_topic(name, AUTO_CREATED_PARTITIONS, BTreeMap::new())?;
         }
-        let count = self.topics[name].partitions.len() as i32;
-        match (record.partition, &record.key) {
-            (Some(partition), _) if (0..count).contains(&partition) => Ok(partition),
-            (Some(partition), _) => Err(BackendError::Refused(format!(
-                "there is no partition {partition} of topic {name}, which has {count}"
-            ))),
-            (None, Some(key)) => Ok(partition_for_key(key, count)),
-            (None, None) => {
-                self.turn += 1;
-                Ok((self.turn % count as u64) as i32)
-            }
-        }
+        partition_of(record, self.topics[name].partitions.len() as i32, &mut self.turn)
     }
 
     /// Stores a record, or says why the broker would not.
@@ -209,8 +166,7 @@ impl State {
         let gone = || BackendError::Refused(format!("there is no partition {partition} of topic {name}"));
         let topic = self.topics.get_mut(name).ok_or_else(gone)?;
         if topic.compacted() && record.key.is_none() {
-            let message = format!("topic {name} is compacted and takes no record without a key");
-            return Err(BackendError::Refused(message));
+            return Err(keyless(name));
         }
         let log = topic.partitions.get_mut(partition as usize).ok_or_else(gone)?;
         let offset = log.append(Stored {

@@ -26,11 +26,12 @@ use self::cluster::{Client, Cluster};
 pub use self::faults::{Faults, Request};
 use self::reader::MemoryReader;
 use self::transactional::MemoryTransactionalWriter;
-use self::writer::{MAX_RECORD_BYTES, MemoryWriter};
+use self::writer::MemoryWriter;
 use super::inbox::{Inbox, lock};
+use super::rules::max_record_bytes;
 use super::{
-    Backend, BackendError, ClientSettings, CommittedOffsets, GroupDescription, Isolation, RecordReader, RecordWriter,
-    Result, TopicAdmin, TransactionalWriter,
+    Backend, ClientSettings, CommittedOffsets, GroupDescription, Isolation, RecordReader, RecordWriter, Result,
+    TopicAdmin, TransactionalWriter,
 };
 
 static CLUSTERS: LazyLock<Mutex<HashMap<String, Arc<Cluster>>>> = LazyLock::new(Mutex::default);
@@ -122,15 +123,6 @@ impl Hooks {
 /// A cluster, opened.
 struct MemoryBackend {
     cluster: Arc<Cluster>,
-}
-
-fn max_record_bytes(settings: &ClientSettings) -> Result<usize> {
-    match settings.get("message.max.bytes") {
-        None => Ok(MAX_RECORD_BYTES),
-        Some(text) => text
-            .parse()
-            .map_err(|_| BackendError::Refused(format!("message.max.bytes is no number of bytes: '{text}'"))),
-    }
 }
 
 #[async_trait]

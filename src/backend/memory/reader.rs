@@ -9,9 +9,10 @@ use connect_api::{TimestampType, TopicPartition};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::cluster::{Cluster, State, unknown};
+use super::cluster::{Cluster, State};
 use super::faults::Request;
-use crate::backend::{BackendError, ConsumerRecord, Isolation, ReadBatch, RecordReader, Result, StartOffset};
+use crate::backend::rules::{assigned_already, made_anew, not_assigned, out_of_range, unknown};
+use crate::backend::{ConsumerRecord, Isolation, ReadBatch, RecordReader, Result, StartOffset};
 
 /// What a reader knows of one of its partitions.
 struct Assigned {
@@ -92,10 +93,6 @@ impl MemoryReader {
     }
 }
 
-fn not_assigned(partition: &TopicPartition) -> BackendError {
-    BackendError::Refused(format!("{partition} is not assigned to this reader"))
-}
-
 impl Assigned {
     fn new(partition: &TopicPartition, start: StartOffset) -> Assigned {
         Assigned {
@@ -140,20 +137,17 @@ impl Assigned {
         let partition = &self.partition;
         let anew = topic.id != self.topic_id;
         if anew || !(start..=end).contains(&position) {
-            let message = match anew {
-                true => format!("the topic of {partition} was made anew"),
-                false => format!("{partition} holds offsets {start} to {end}, not {position}"),
-            };
             return match std::mem::replace(&mut self.reported_lost, true) {
                 true => Ok(()),
-                false => Err(BackendError::OffsetOutOfRange(message)),
+                false if anew => Err(made_anew(partition)),
+                false => Err(out_of_range(partition, start, end, position)),
             };
         }
         let mut source = None;
         let mut position = position;
         let mut delivered = 0;
         for stored in log.read(position, isolation).take(room) {
-            let source = *source.get_or_insert_with(|| source_of(batch, partition));
+            let source = *source.get_or_insert_with(|| batch.source_of(partition));
             batch.records.push(ConsumerRecord {
                 source,
                 offset: stored.offset,
@@ -179,15 +173,6 @@ impl Assigned {
     }
 }
 
-/// The index of a partition in a batch, which is added where it is new.
-fn source_of(batch: &mut ReadBatch, partition: &TopicPartition) -> u32 {
-    let known = batch.partitions.iter().position(|other| other == partition);
-    known.unwrap_or_else(|| {
-        batch.partitions.push(partition.clone());
-        batch.partitions.len() - 1
-    }) as u32
-}
-
 #[async_trait]
 impl RecordReader for MemoryReader {
     fn assign(&mut self, partitions: &[(TopicPartition, StartOffset)]) -> Result<()> {
@@ -198,7 +183,7 @@ impl RecordReader for MemoryReader {
 
     fn add(&mut self, partitions: &[(TopicPartition, StartOffset)]) -> Result<()> {
         if let Some((partition, _)) = partitions.iter().find(|(partition, _)| self.index.contains_key(partition)) {
-            return Err(BackendError::Refused(format!("{partition} is assigned to this reader already")));
+            return Err(assigned_already(partition));
         }
         let cluster = Arc::clone(&self.cluster);
         let mut state = cluster.lock();

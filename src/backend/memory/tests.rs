@@ -7,7 +7,7 @@ use connect_api::TopicPartition;
 use tokio::time::Instant;
 
 use super::*;
-use crate::backend::{Ack, ProducerRecord, ReadBatch, StartOffset};
+use crate::backend::{Ack, BackendError, ProducerRecord, ReadBatch, StartOffset};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use connect_api::TopicPartition;
 
 use super::cluster::{Cluster, OpenTransaction, State};
-use super::writer::defect;
+use crate::backend::rules::defect;
 use crate::backend::transaction::Transaction;
 use crate::backend::{BackendError, ProducerRecord, Result, TransactionalWriter};
 

@@ -9,10 +9,8 @@ use tokio::time::Instant;
 
 use super::cluster::{Client, Cluster, Queued};
 use crate::backend::inbox::Inbox;
+use crate::backend::rules::defect;
 use crate::backend::{Ack, BackendError, ProducerRecord, RecordWriter, Result};
-
-/// Bytes that one record may have where `message.max.bytes` does not say otherwise: Java's `max.request.size`.
-pub(super) const MAX_RECORD_BYTES: usize = 1_048_576;
 
 /// A handle to a client.
 pub(super) struct MemoryWriter {
@@ -20,20 +18,6 @@ pub(super) struct MemoryWriter {
     pub client: Arc<Client>,
     pub inbox: Arc<Inbox>,
     pub max_record_bytes: usize,
-}
-
-/// What is wrong with a record itself.
-pub(super) fn defect(record: &ProducerRecord, max_record_bytes: usize) -> Option<BackendError> {
-    let (size, topic) = (record.size(), &record.topic);
-    if size > max_record_bytes {
-        return Some(BackendError::Refused(format!(
-            "a record of {size} bytes for {topic} is larger than message.max.bytes, {max_record_bytes}"
-        )));
-    }
-    record
-        .timestamp
-        .filter(|timestamp| *timestamp < 0)
-        .map(|timestamp| BackendError::Refused(format!("a record for {topic} has the negative timestamp {timestamp}")))
 }
 
 #[async_trait]

@@ -1,7 +1,7 @@
-//! A worker in the process of the test, in memory or on the real Kafka, and a client of its REST API.
+//! A worker in the process of the test, in memory, in a directory or on the real Kafka, and a client of its REST API.
 
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use connect_node::logging::{self, FILTER_VARIABLE};
 use connect_node::node::Node;
 use connect_node::plugins::Registry;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::unique;
 use crate::scenarios::client::{Reply, call};
@@ -28,17 +29,67 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// An orderly end takes at most the graceful timeout and the time of the brokers, some seconds each.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The same tests in a directory and on the real Kafka, each with a [`Setup`] of its own.
+macro_rules! on_durable {
+    ($($test:ident),* $(,)?) => {
+        mod embedded {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::$test(crate::support::node::Setup::embedded()).await;
+                }
+            )*
+        }
+
+        mod kafka {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::$test(crate::support::node::Setup::kafka().await).await;
+                }
+            )*
+        }
+    };
+}
+
+/// The same tests also in memory.
+macro_rules! on_all {
+    ($($test:ident),* $(,)?) => {
+        mod memory {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(crate::support::node::Setup::memory()).await;
+                }
+            )*
+        }
+
+        crate::support::node::on_durable!($($test),*);
+    };
+}
+
+pub(crate) use {on_all, on_durable};
+
 /// The settings of a worker. Workers that are started with it one after the other find what the former left.
 #[derive(Clone)]
 pub struct Setup {
     pub bootstrap: String,
     props: Props,
+    /// Removed with the last of the clones.
+    _directory: Option<Arc<TempDir>>,
 }
 
 impl Setup {
     /// On an empty cluster in memory.
     pub fn memory() -> Setup {
         Setup::on(&format!("memory:{}", unique("node")))
+    }
+
+    /// On an empty directory.
+    pub fn embedded() -> Setup {
+        let directory = tempfile::tempdir().unwrap();
+        let setup = Setup::on(&format!("embedded:{}", directory.path().display()));
+        Setup { _directory: Some(Arc::new(directory)), ..setup }
     }
 
     /// On the Kafka that all tests share, with internal topics of its own.
@@ -70,7 +121,7 @@ impl Setup {
             ("task.shutdown.graceful.timeout.ms", text("2000")),
         ];
         let props = settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Setup { bootstrap: text(bootstrap), props }
+        Setup { bootstrap: text(bootstrap), props, _directory: None }
     }
 
     /// With another value of a worker's setting.
@@ -105,7 +156,7 @@ impl Setup {
     }
 
     /// The cluster, past the worker.
-    pub fn backend(&self) -> std::sync::Arc<dyn Backend> {
+    pub fn backend(&self) -> Arc<dyn Backend> {
         backend::open(&self.bootstrap, &ClientSettings::new()).unwrap()
     }
 

@@ -5,6 +5,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["*"]),
     ("node", &["*"]),
     ("quickstart", &["node", "actors", "plugins", "config"]),
+    ("topics", &["backend"]),
     ("standalone", &["node", "actors", "plugins", "config"]),
     ("hand_back", &["actors", "storage", "backend", "config", "cluster", "connect_api"]),
     ("rest", &["actors", "plugins", "metrics", "connect_api"]),
@@ -50,6 +51,7 @@ pub const CRATES: &[(&str, &[&str])] = &[
     ("warp", &["src/rest/"]),
     ("rdkafka", &["src/backend/kafka/"]),
     ("rdkafka_sys", &["src/backend/kafka/"]),
+    ("redb", &["src/backend/embedded/"]),
     ("chitchat", &["src/cluster/gossip.rs"]),
     ("bincode", &["src/cluster/wire.rs", "src/backend/embedded/"]),
 ];

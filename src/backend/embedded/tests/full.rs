@@ -1,0 +1,46 @@
+//! A disk without room: nothing that was acknowledged is lost, and it goes on when there is room again.
+
+use super::*;
+use crate::backend::BackendError;
+
+fn refusal(acks: &[Ack]) -> String {
+    match acks {
+        [Ack::Failed { sequence: _, error: error @ BackendError::Retriable(_) }] => error.to_string(),
+        acks => panic!("{acks:?}"),
+    }
+}
+
+async fn fills_up(fill: impl Fn(&SimulatedDisk, bool), readable_while_full: bool) {
+    let disk = SimulatedDisk::new();
+    let backend = start(&disk).unwrap();
+    let writer = writer(&backend);
+    send(&writer, &[keyed("k", Some("first"), 1)]).await;
+    fill(&disk, true);
+    for _ in 0..3 {
+        let error = refusal(&send(&writer, &[keyed("k", Some("lost"), 2)]).await);
+        assert!(error.contains("/simulated/store.redb"), "{error}");
+        let commit = backend.committed_offsets().commit("group", &[(TopicPartition::new(TOPIC, 0), 1)]).await;
+        assert_eq!(commit.is_ok(), readable_while_full, "{commit:?}");
+    }
+    // Recent rows are readable in any case.
+    assert_eq!(values(&backend, Isolation::ReadCommitted).await, ["first"]);
+    fill(&disk, false);
+    let acks = send(&writer, &[keyed("k", Some("second"), 3)]).await;
+    assert!(matches!(acks[..], [Ack::Delivered { count: 1, offset: 1, .. }]), "{acks:?}");
+    let commit = backend.committed_offsets().commit("group", &[(TopicPartition::new(TOPIC, 0), 2)]).await;
+    commit.unwrap();
+    let again = start(&disk.cut(|_| false)).unwrap();
+    assert_eq!(values(&again, Isolation::ReadCommitted).await, ["first", "second"]);
+    let at = [TopicPartition::new(TOPIC, 0)];
+    assert_eq!(again.committed_offsets().committed("group", &at).await.unwrap(), [Some(2)]);
+}
+
+#[tokio::test]
+async fn room_is_looked_at_before_records_are_written_and_offsets_still_fit() {
+    fills_up(|disk, full| disk.set_free(if full { 1_000_000 } else { u64::MAX }), true).await;
+}
+
+#[tokio::test]
+async fn a_write_that_fails_half_way_is_undone() {
+    fills_up(SimulatedDisk::set_full, false).await;
+}

@@ -1,0 +1,130 @@
+//! What readers and requests see: only what is durable, with the rows that were appended a moment ago.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+
+use connect_api::TopicPartition;
+use tokio::sync::Notify;
+
+use super::meta::{Effect, Meta, Place};
+use super::wire::Row;
+
+/// Bytes of recent rows that are kept, of all partitions together: a reader that follows the end does not ask the store.
+const RECENT_BYTES: usize = 32 << 20;
+/// Entries of `by_age` beyond two for each recent row, from which on those of forgotten rows are dropped.
+const SPARE_AGES: usize = 1024;
+
+/// What the lock of the engine protects.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    pub meta: Meta,
+    /// The newest rows of partitions, without a gap up to the end.
+    recent: HashMap<(u64, i32), VecDeque<Row>>,
+    /// All rows of `recent` by age, and some that were taken out of it since, by partition and offset.
+    by_age: VecDeque<((u64, i32), i64)>,
+    recent_bytes: usize,
+    recent_rows: usize,
+    /// By topic and partition, also of topics that are not there.
+    watchers: HashMap<Arc<str>, HashMap<i32, Vec<Weak<Notify>>>>,
+}
+
+fn wake_living(watchers: &mut Vec<Weak<Notify>>) {
+    watchers.retain(|watcher| watcher.upgrade().inspect(|notify| notify.notify_one()).is_some());
+}
+
+impl View {
+    pub(super) fn new(meta: Meta) -> View {
+        View { meta, ..View::default() }
+    }
+
+    /// Carries out what has become durable and wakes whom it concerns.
+    pub(super) fn apply(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            self.meta.apply(effect);
+            match effect {
+                Effect::Appended { at, row } => {
+                    self.keep(at, row);
+                    self.wake(&at.topic, at.partition);
+                }
+                Effect::Marker { at, .. } => self.wake(&at.topic, at.partition),
+                Effect::Truncated { at, start, .. } => {
+                    self.forget((at.id, at.partition), *start);
+                    self.wake(&at.topic, at.partition);
+                }
+                Effect::Rewritten { at, removed, .. } => {
+                    if let Some(last) = removed.last() {
+                        self.forget((at.id, at.partition), last + 1);
+                    }
+                }
+                Effect::TopicCreated { .. } => self.wake_all(),
+                Effect::TopicDeleted { id, .. } => {
+                    let partitions: Vec<_> = self.recent.keys().filter(|(topic, _)| topic == id).copied().collect();
+                    partitions.into_iter().for_each(|key| self.forget(key, i64::MAX));
+                    self.wake_all();
+                }
+                _ => {}
+            }
+        }
+        while self.recent_bytes > RECENT_BYTES
+            && let Some((key, base)) = self.by_age.pop_front()
+        {
+            self.forget(key, base + 1);
+        }
+        if self.by_age.len() > 2 * self.recent_rows + SPARE_AGES {
+            let recent = &self.recent;
+            let is_there = |rows: &VecDeque<Row>, base: i64| rows.binary_search_by_key(&base, |row| row.base).is_ok();
+            self.by_age.retain(|(key, base)| recent.get(key).is_some_and(|rows| is_there(rows, *base)));
+        }
+    }
+
+    fn keep(&mut self, at: &Place, row: &Row) {
+        let key = (at.id, at.partition);
+        self.recent.entry(key).or_default().push_back(row.clone());
+        self.by_age.push_back((key, row.base));
+        self.recent_bytes += row.bytes.len();
+        self.recent_rows += 1;
+    }
+
+    /// Forgets recent rows that begin below `before`.
+    fn forget(&mut self, key: (u64, i32), before: i64) {
+        let Some(rows) = self.recent.get_mut(&key) else { return };
+        while let Some(row) = rows.pop_front_if(|row| row.base < before) {
+            self.recent_bytes -= row.bytes.len();
+            self.recent_rows -= 1;
+        }
+        if rows.is_empty() {
+            self.recent.remove(&key);
+        }
+    }
+
+    /// Recent rows from the one that holds `position` on; `None` where the store has to be asked.
+    pub(super) fn recent(&self, id: u64, partition: i32, position: i64) -> Option<impl Iterator<Item = &Row>> {
+        let rows = self.recent.get(&(id, partition))?;
+        rows.front().filter(|row| row.base <= position)?;
+        let from = rows.partition_point(|row| row.next() <= position);
+        Some(rows.range(from..))
+    }
+
+    #[cfg(test)]
+    pub(super) fn ages(&self) -> usize {
+        self.by_age.len()
+    }
+
+    /// Tells `notify` about changes of a partition, until it is dropped.
+    pub(super) fn watch(&mut self, partition: &TopicPartition, notify: &Arc<Notify>) {
+        let watchers = self.watchers.entry(Arc::clone(&partition.topic)).or_default();
+        let watchers = watchers.entry(partition.partition).or_default();
+        watchers.retain(|watcher| watcher.upgrade().is_some_and(|other| !Arc::ptr_eq(&other, notify)));
+        watchers.push(Arc::downgrade(notify));
+    }
+
+    fn wake(&mut self, topic: &str, partition: i32) {
+        if let Some(watchers) = self.watchers.get_mut(topic).and_then(|watchers| watchers.get_mut(&partition)) {
+            wake_living(watchers);
+        }
+    }
+
+    fn wake_all(&mut self) {
+        self.watchers.values_mut().flat_map(HashMap::values_mut).for_each(wake_living);
+    }
+}

@@ -1,0 +1,158 @@
+//! `connect-node topics`: a look into topics, as with Kafka's console tools; for a directory of `embedded:` the only way to look.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+
+use crate::backend::{Ack, Backend, ClientSettings, Isolation, ProducerRecord, ReadBatch, StartOffset, TopicPartition};
+
+/// Records of one read.
+const BATCH: usize = 1000;
+/// Bytes of records that are sent and not acknowledged.
+const MAX_BYTES: usize = 16 << 20;
+/// Bytes that a line may have: more than any record of `message.max.bytes`.
+const MAX_LINE_BYTES: u64 = 64 << 20;
+/// How long a request may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at a topic that is followed: how long one read waits.
+const READ_WAIT: Duration = Duration::from_secs(1);
+
+/// Options of all of them.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Where the topics are: embedded:DIR, which no worker may hold at the same time, or Kafka's HOST:PORT.
+    #[arg(long, global = true, value_name = "SERVERS", default_value = "embedded:connect-node-quickstart/data")]
+    pub bootstrap_servers: String,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Lists topics with their partitions.
+    Ls,
+    /// Writes the values of committed records, one on a line.
+    Tail {
+        /// The topic.
+        topic: String,
+        /// Begin with the oldest record, not behind the newest one.
+        #[arg(long)]
+        from_beginning: bool,
+        /// Write key and value, with a tab between them.
+        #[arg(long)]
+        keys: bool,
+        /// End at the end of the topic, instead of waiting for more.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Sends each line of the standard input as a record without a key.
+    Produce {
+        /// The topic; it is made where it is missing.
+        topic: String,
+    },
+}
+
+impl Arguments {
+    /// Who only looks makes no directory.
+    pub fn check(&self) -> Result<()> {
+        match self.bootstrap_servers.strip_prefix("embedded:") {
+            Some(directory) if !matches!(self.command, Command::Produce { .. }) && !Path::new(directory).exists() => {
+                bail!("there is no directory {directory}; --bootstrap-servers embedded:DIR names another one")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Runs one of them to its end, on the backend of its `bootstrap_servers`.
+pub fn run(backend: Arc<dyn Backend>, arguments: &Arguments) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        match &arguments.command {
+            Command::Ls => {
+                for (name, partitions) in backend.admin().list_topics().await? {
+                    writeln!(io::stdout(), "{name}\t{partitions}")?;
+                }
+                Ok(())
+            }
+            Command::Tail { topic, from_beginning, keys, once } => {
+                let start = if *from_beginning { StartOffset::Beginning } else { StartOffset::End };
+                tail(&backend, topic, start, *keys, *once).await
+            }
+            Command::Produce { topic } => produce(&backend, topic).await,
+        }
+    });
+    match outcome {
+        // Who reads the output has enough, as `head`.
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+async fn tail(backend: &Arc<dyn Backend>, topic: &str, start: StartOffset, keys: bool, once: bool) -> Result<()> {
+    let described = backend.admin().describe_topic(topic).await?;
+    let partitions = described.with_context(|| format!("there is no topic {topic}"))?.partitions;
+    let assigned: Vec<_> = (0..partitions).map(|partition| (TopicPartition::new(topic, partition), start)).collect();
+    let mut reader = backend.reader(&ClientSettings::new(), Isolation::ReadCommitted)?;
+    reader.assign(&assigned)?;
+    let (mut batch, mut ends) = (ReadBatch::default(), BTreeMap::new());
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    loop {
+        reader.read(&mut batch, BATCH, READ_WAIT).await?;
+        for record in &batch.records {
+            if keys {
+                out.write_all(record.key.as_deref().unwrap_or(b"null"))?;
+                out.write_all(b"\t")?;
+            }
+            out.write_all(record.value.as_deref().unwrap_or(b"null"))?;
+            out.write_all(b"\n")?;
+        }
+        out.flush()?;
+        ends.extend(batch.ends.drain(..));
+        if once && ends.len() == assigned.len() {
+            return Ok(());
+        }
+    }
+}
+
+async fn produce(backend: &Arc<dyn Backend>, topic: &str) -> Result<()> {
+    let writer = backend.writer(&ClientSettings::new(), MAX_BYTES)?;
+    let mut acks = Vec::new();
+    let check = |acks: &mut Vec<Ack>| match acks.drain(..).find(|ack| matches!(ack, Ack::Failed { .. })) {
+        Some(Ack::Failed { sequence, error }) => bail!("line {} was not stored: {error}", sequence + 1),
+        _ => Ok(()),
+    };
+    let mut input = io::stdin().lock();
+    while let Some(line) = read_line(&mut input)? {
+        let record = ProducerRecord { key: None, ..ProducerRecord::keyed(topic.to_owned(), "", Some(line)) };
+        while writer.send(std::slice::from_ref(&record))? == 0 {
+            writer.changed().await;
+            writer.take_acks(&mut acks);
+            check(&mut acks)?;
+        }
+    }
+    writer.flush(PATIENCE).await?;
+    writer.take_acks(&mut acks);
+    check(&mut acks)
+}
+
+/// The next line without its end; `None` where there is none.
+fn read_line(input: &mut impl BufRead) -> Result<Option<Bytes>> {
+    let mut line = Vec::new();
+    if input.take(MAX_LINE_BYTES).read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    match line.pop_if(|last| *last == b'\n') {
+        None if line.len() as u64 == MAX_LINE_BYTES => bail!("a line has more than {MAX_LINE_BYTES} bytes"),
+        _ => Ok(Some(Bytes::from(line))),
+    }
+}
