@@ -119,7 +119,9 @@ pub(super) unsafe fn take_error(error: *mut rd::rd_kafka_error_t, what: &str) ->
         Some(match error_of(code, what, &detail) {
             fenced @ BackendError::Fenced(_) => fenced,
             _ if fatal => BackendError::Fatal(format!("{what}: {detail}")),
-            _ if retriable => BackendError::Retriable(format!("{what}: {detail}")),
+            // A broker that met an exception of its own, as a coordinator does that two writers of one id ask at the same moment. It may have
+            // done what it was asked for or not, so a commit is in doubt.
+            _ if retriable || code == RD_KAFKA_RESP_ERR_UNKNOWN => BackendError::Retriable(format!("{what}: {detail}")),
             other => other,
         })
     }
