@@ -6,8 +6,10 @@
 //! A purge empties the queue, not the wire. Measured with an idempotent producer (tests/it/kafka_client.rs): the purged records leave a gap in the
 //! client's numbers, so it waits for what is on the wire, takes a new epoch and goes on. Who then sends the purged records again, in order of
 //! their sequences, finds each record once and in order in the log. The reports of a purge come in no order of their own. The client's threads
-//! purge when they come to it: one that is late would take the first records of the next batch and let the later ones pass. So nothing is sent
-//! while a purge is going on.
+//! purge when they come to it: one that is late would take the first records of the next batch and let the later ones pass. And a batch on the
+//! wire that fails, as the first one behind a gap does, comes back into the queue, where a purge takes it, while those behind it are still on
+//! the wire and pass. So nothing is sent while a purge is going on, and it goes on until nothing is on the wire: as long as the client itself
+//! sends nothing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,6 +30,8 @@ const SEQUENCE_MASK: u64 = (1 << SEQUENCE_BITS) - 1;
 const MAX_HANDLES: usize = 1 << (usize::BITS - SEQUENCE_BITS);
 /// How long the thread waits for reports before it looks whether it is still needed. The end interrupts the wait.
 const REPORT_WAIT: Duration = Duration::from_secs(1);
+/// How often a purge takes what has come back from the wire; shorter than the client's `retry.backoff.ms`, after which it would go out again.
+const PURGE_AGAIN: Duration = Duration::from_millis(10);
 /// How long one call of the client's blocking flush may take: so long it outlives the flush that asked for it.
 const FLUSH_SLICE: Duration = Duration::from_millis(100);
 /// Topics that a handle remembers. Beyond that it forgets all of them, and opens them anew.
@@ -145,12 +149,22 @@ impl Shared {
             {
                 let _closed = self.gate.write().unwrap_or_else(PoisonError::into_inner);
                 self.client.purge_queue();
+                while self.is_busy() && !self.ended.load(Ordering::SeqCst) {
+                    std::thread::sleep(PURGE_AGAIN);
+                    self.client.purge_queue();
+                }
             }
             self.feed_the_starved();
             if self.purges.compare_exchange(asked, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
                 return;
             }
         }
+    }
+
+    /// Whether any record has no report yet.
+    fn is_busy(&self) -> bool {
+        let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
+        handles.inboxes.iter().flatten().any(|inbox| inbox.in_flight() > 0)
     }
 
     /// For as long as records are handed to the client; `None` while a purge is going on.
