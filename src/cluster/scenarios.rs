@@ -6,6 +6,7 @@ use super::control_plane::{ControlPlane, Settings};
 use super::member::*;
 use super::protocol::{Action, Event, Token};
 use super::rules::Rules;
+use super::simulation::changes;
 
 /// Own life in most scenarios.
 const LIFE: i64 = 7;
@@ -17,6 +18,8 @@ struct Scenario {
     nonce: Nonce,
     members: Vec<Member>,
     wanted: Vec<Unit>,
+    /// Those that the control plane was told of.
+    told: Vec<Unit>,
     config: i64,
     status: i64,
     ask: Option<Token>,
@@ -58,6 +61,7 @@ impl Scenario {
             nonce: Nonce(0),
             members: Vec::new(),
             wanted: Vec::new(),
+            told: Vec::new(),
             config: 0,
             status: 0,
             ask: None,
@@ -172,8 +176,9 @@ impl Scenario {
     /// The next record of the config topic.
     fn fold(&mut self) -> Vec<String> {
         self.config += 1;
-        let (members, wanted) = (self.members.clone().into(), self.wanted.clone().into());
-        self.give(Event::Folded { position: self.config, members, wanted })
+        let changes = changes(&self.told, &self.wanted);
+        self.told = self.wanted.clone();
+        self.give(Event::Folded { position: self.config, members: self.members.clone().into(), changes })
     }
 
     /// The next record of the status topic, and the progress that comes with it.
@@ -248,7 +253,7 @@ fn refuses_java_workers() {
     assert_eq!(worker.java(true), [refused]);
     let mut worker = Scenario::running("connector-c", NO_SET);
     assert_eq!(worker.java(true), ["suspend connector-c #1"]);
-    assert_eq!(worker.plane.lease_until("connector-c"), None);
+    assert_eq!(worker.plane.lease_of(0), None);
     assert_eq!(worker.java(false), ["resume connector-c #1"]);
 }
 
@@ -414,7 +419,6 @@ fn a_lost_register_stops_hard_and_is_claimed_again_when_it_is_free() {
     worker.fold();
     assert_eq!(worker.read("connector-c", held(30, 1)), ["kill connector-c #1"]);
     assert_eq!(worker.plane.register_fields("connector-c"), None, "it may write no status any more");
-    assert_eq!(worker.plane.lease_until("connector-c"), None);
     assert_eq!(worker.read("connector-c", released(30, 1)), NOTHING, "ours has not stopped yet");
     assert_eq!(worker.stopped("connector-c", 1), ["claim connector-c #2"]);
 }
@@ -429,7 +433,7 @@ fn a_record_of_java_takes_the_register() {
 #[test]
 fn suspends_without_a_lease_and_the_register_decides_when_it_is_back() {
     let mut worker = Scenario::running("connector-c", NO_SET);
-    let until = worker.plane.lease_until("connector-c").unwrap();
+    let until = worker.plane.lease_of(0).unwrap();
     assert!(worker.plane.is_leased(Millis(until.0 - 1)) && !worker.plane.is_leased(until));
     worker.now = until.0 - 1;
     assert_eq!(worker.give(Event::Tick), NOTHING);
