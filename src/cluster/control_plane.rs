@@ -398,7 +398,10 @@ impl ControlPlane {
                 }
             }
         }
-        self.set_mine(name, Mine::Running(next));
+        // A unit that was changed is compared again.
+        if next != run {
+            self.set_mine(name, Mine::Running(next));
+        }
     }
 
     /// Whether a claim that is the last record may be used.

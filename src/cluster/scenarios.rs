@@ -643,3 +643,48 @@ fn a_log_that_lost_records_ends_the_worker() {
     assert_eq!(said[0], "kill connector-c #1");
     assert!(said[1].ends_with("read it anew: status-0 was made anew"), "{said:?}");
 }
+
+/// How many comparisons the life of this many units takes: claimed, started, kept, one of them changed, all stopped and released.
+fn comparisons_of_a_life(count: usize) -> [usize; 4] {
+    let mut worker = Scenario::joined();
+    let names: Vec<String> = (0..count).map(|number| format!("connector-{number}")).collect();
+    let mut taken = 0;
+    let mut phase =
+        |worker: &Scenario| worker.plane.comparisons - std::mem::replace(&mut taken, worker.plane.comparisons);
+    // Each comes with a record of its own.
+    for name in &names {
+        worker.wanted.push(unit(name, NO_SET));
+        worker.fold();
+    }
+    for (number, name) in names.iter().enumerate() {
+        worker.ack(&format!("claim {name} #{}", number + 1));
+        assert_eq!(worker.read(name, held(LIFE, number as u64 + 1)), [format!("start {name} #{}", number + 1)]);
+    }
+    let start = phase(&worker);
+    for _ in 0..20 {
+        assert_eq!(worker.wait(1000), NOTHING);
+    }
+    let idle = phase(&worker);
+    worker.wanted.remove(0);
+    assert_eq!(worker.fold(), [format!("stop {} #1", names[0])]);
+    worker.stopped(&names[0], 1);
+    let change = phase(&worker);
+    worker.give(Event::Shutdown { deadline: Millis(worker.now + 60_000) });
+    for (number, name) in names.iter().enumerate().skip(1) {
+        let claim = number as u64 + 1;
+        worker.stopped(name, claim);
+        worker.ack(&format!("release {name} #{claim} at {}", worker.config - 1));
+        worker.read(name, released(LIFE, claim));
+    }
+    [start, idle, change, phase(&worker)]
+}
+
+/// Counts instead of times: what an event costs must not grow with the number of units.
+#[test]
+fn an_event_costs_the_same_however_many_units_there_are() {
+    let [start, idle, change, end] = comparisons_of_a_life(500);
+    assert!(start <= 10 * 500, "{start} comparisons to start");
+    assert!(idle <= 1, "{idle} comparisons while nothing happens, but for the one that started last");
+    assert!(change <= 10, "{change} comparisons for one unit");
+    assert!(end <= 10 * 500, "{end} comparisons to stop");
+}
