@@ -112,6 +112,12 @@ impl PhaseCell {
         self.first_failure.get().cloned()
     }
 
+    /// Whether a callback of the plug-in has taken longer than this.
+    pub fn is_overdue(&self, deadline: Duration) -> bool {
+        let (phase, time) = self.current();
+        phase.is_user_code() && time > deadline
+    }
+
     /// The present phase and for how long it has lasted.
     pub fn current(&self) -> (Phase, Duration) {
         let state = self.state.load(Ordering::Acquire);

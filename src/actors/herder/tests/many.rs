@@ -88,7 +88,8 @@ fn many_connectors_in_figures() {
         let before = processor_time();
         tokio::time::sleep(IDLE).await;
         let share = (processor_time() - before).as_secs_f64() / IDLE.as_secs_f64();
-        println!("... idle: {:.1} % of a core", share * 100.0);
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().count();
+        println!("... idle: {:.1} % of a core, {threads} threads", share * 100.0);
         let before = rig.status_offsets().await;
         let one = rig.put(0, Some(("batch.size", "17"))).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
