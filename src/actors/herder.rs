@@ -10,6 +10,7 @@ mod inquiries;
 mod open;
 mod requests;
 mod stores;
+mod task_configs;
 #[cfg(test)]
 mod tests;
 mod units;

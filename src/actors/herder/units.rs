@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use super::requests::TaskConfigs;
+use super::task_configs::TaskConfigs;
 use super::*;
 use crate::actors::handle::{ConnectorTaskId, HerderResult, Reply, TargetState};
 use crate::actors::messages::{RunId, StartUnit, Steer, SteerUnit, UnitEvent, UnitReport, UnitSpec};
@@ -490,5 +490,65 @@ impl Handler<UnitReport> for Herder {
             UnitEvent::Ended => tracing::debug!(unit = %run.unit, "an older run has ended"),
             _ => tracing::debug!(unit = %run.unit, ?event, "a report of an older run is ignored"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use connect_api::TimestampType;
+
+    use super::*;
+    use crate::backend::ConsumerRecord;
+    use crate::storage::config_records::{Commit, ConfigRecord};
+    use crate::storage::fold::fold;
+    use crate::storage::plan;
+
+    const PARTITIONS: usize = 3;
+    const NAMES: [&str; 3] = ["a", "b", "a-0"];
+
+    fn folded(state: &ClusterState, record: &ConfigRecord) -> ClusterState {
+        let (key, value) = (Some(record.key()), record.value());
+        let (offset, timestamp, timestamp_type) = (state.next_offset(), -1, TimestampType::CreateTime);
+        let record = ConsumerRecord { source: 0, offset, timestamp, timestamp_type, key, value, headers: Vec::new() };
+        fold(state.clone(), &record).0
+    }
+
+    /// What somebody does to a connector.
+    fn records(rng: &mut fastrand::Rng, state: &ClusterState, name: &str) -> Vec<ConfigRecord> {
+        let config = || [("v".to_owned(), Some(String::new()))].into_iter().collect();
+        match rng.u8(0..6) {
+            0 => plan::delete_connector(name),
+            1 => plan::put_connector(state, name, config(), None),
+            2 => plan::put_target_state(state, name, TargetState::Stopped),
+            3 => plan::put_target_state(state, name, TargetState::Started),
+            4 => plan::put_tasks(state, name, (0..rng.usize(0..4)).map(|_| config()).collect()),
+            // Its task records are not in the log.
+            _ => vec![ConfigRecord::Commit(name.to_owned(), Commit { tasks: 2, config: None })],
+        }
+    }
+
+    #[test]
+    fn changes_of_the_touched_connector_lead_to_what_the_whole_state_wants() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let (mut state, mut told, mut changed) = (ClusterState::default(), BTreeMap::new(), 0);
+        for _ in 0..2_000 {
+            let name = NAMES[rng.usize(0..NAMES.len())];
+            for record in records(&mut rng, &state, name) {
+                let after = folded(&state, &record);
+                let before = std::mem::replace(&mut state, after);
+                for change in changes(&before, &state, name, PARTITIONS) {
+                    changed += 1;
+                    match change {
+                        WantedChange::Wanted(unit) => _ = told.insert(unit.name.clone(), unit),
+                        WantedChange::Unwanted(name) => assert!(told.remove(&name).is_some(), "{name} was not wanted"),
+                    }
+                }
+                let whole = NAMES.iter().flat_map(|name| wanted(&state, name, PARTITIONS));
+                assert_eq!(told, whole.map(|unit| (unit.name.clone(), unit)).collect(), "after {record:?}");
+            }
+        }
+        assert!(changed > 500, "only {changed} changes");
     }
 }
