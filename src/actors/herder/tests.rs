@@ -395,6 +395,26 @@ fn the_end_of_an_older_run_releases_nothing() {
     });
 }
 
+/// The lease of its partition goes on for others.
+#[test]
+fn what_is_stopped_hard_has_no_lease_any_more() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        rig.create("a").await;
+        rig.running(TASK).await;
+        let claim = rig.run_of(TASK).await.claim;
+        let herder = rig.herder().await;
+        let held = within(&herder, move |herder, context| {
+            let lease = herder.running[&units::parse(TASK)].lease.clone();
+            let before = lease.holds();
+            herder.stop_unit(units::parse(TASK), claim, true, context);
+            herder.renew_leases();
+            (before, lease.holds())
+        });
+        assert_eq!(held.await, Some((true, false)));
+    });
+}
+
 /// The control plane releases a register only behind the last state.
 #[test]
 fn a_seal_waits_for_the_write_under_way() {

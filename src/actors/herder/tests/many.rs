@@ -14,6 +14,13 @@ const LOOK: Duration = Duration::from_millis(5);
 /// How long the worker is left alone to see what it costs when nothing happens.
 const IDLE: Duration = Duration::from_secs(5);
 
+/// After a change: longer than the connector and its tasks take to start anew.
+const SETTLE: Duration = Duration::from_millis(500);
+
+async fn rest(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
 /// Sources and sinks, by turns.
 fn settings(number: usize) -> (String, BTreeMap<String, Option<String>>) {
     let name = format!("c-{number}");
@@ -47,7 +54,7 @@ impl Rig {
         let began = Instant::now();
         while self.count(UnitState::Running).await != units {
             assert!(began.elapsed() < 3 * PATIENCE, "never happened: {units} units run");
-            tokio::time::sleep(LOOK).await;
+            rest(LOOK).await;
         }
     }
 
@@ -86,13 +93,13 @@ fn many_connectors_in_figures() {
         rig.until_running(2 * many).await;
         println!("... all run after {:?}", began.elapsed());
         let before = processor_time();
-        tokio::time::sleep(IDLE).await;
+        rest(IDLE).await;
         let share = (processor_time() - before).as_secs_f64() / IDLE.as_secs_f64();
         let threads = std::fs::read_dir("/proc/self/task").unwrap().count();
         println!("... idle: {:.1} % of a core, {threads} threads", share * 100.0);
         let before = rig.status_offsets().await;
         let one = rig.put(0, Some(("batch.size", "17"))).await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        rest(SETTLE).await;
         rig.until_running(2 * many).await;
         let after = rig.status_offsets().await;
         let touched =
@@ -124,9 +131,33 @@ fn many_connectors_in_figures() {
         futures_util::stream::iter(0..many).map(delete).buffer_unordered(CLIENTS).collect::<Vec<()>>().await;
         while !rig.status_offsets().await.is_empty() {
             assert!(began.elapsed() < 3 * PATIENCE, "statuses are left");
-            tokio::time::sleep(LOOK).await;
+            rest(LOOK).await;
         }
         println!("... all deleted after {:?}", began.elapsed());
     });
     memory::forget(&cluster);
+}
+
+#[test]
+fn a_change_of_one_connector_touches_no_other() {
+    const MANY: usize = 40;
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        for number in 0..MANY {
+            rig.put(number, None).await;
+        }
+        rig.until_running(2 * MANY).await;
+        let before = rig.status_offsets().await;
+        rig.put(0, Some(("batch.size", "17"))).await;
+        let task = UnitId::Task("c-0".into(), 0);
+        let old = before[&task];
+        rig.until("the task runs anew", move |herder| {
+            let status = herder.statuses.unit(&UnitId::Task("c-0".into(), 0));
+            status.is_some_and(|status| status.offset > old && status.shown.state == UnitState::Running)
+        })
+        .await;
+        let after = rig.status_offsets().await;
+        let touched = after.iter().filter(|(unit, at)| before.get(unit) != Some(at)).map(|(unit, _)| unit.connector());
+        assert!(touched.clone().all(|connector| connector == "c-0"), "{:?}", touched.collect::<Vec<_>>());
+    });
 }
