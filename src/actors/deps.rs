@@ -29,5 +29,5 @@ pub struct Deps {
     pub pumps: Pumps,
 }
 
-/// How often an actor looks whether a callback of its pump has passed its deadline.
+/// How often the worker looks whether a callback of a pump has passed its deadline.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(250);

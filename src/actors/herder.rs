@@ -10,11 +10,12 @@ mod inquiries;
 mod open;
 mod requests;
 mod stores;
+mod task_configs;
 #[cfg(test)]
 mod tests;
 mod units;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,14 +24,14 @@ use futures_util::stream;
 
 use super::deps::Deps;
 use super::handle::{HerderError, HerderRequest, Reply};
-use super::lease::{self, Lease};
+use super::lease::{self, Lease, PartitionLease};
 use super::shutdown::LEFT_BEHIND;
 use super::status::{StatusActor, StatusAnswer};
 use super::supervision::{self, Restarts, backoff};
 use super::worker::Worker;
 use crate::cluster::{ControlPlane, Event, Millis, Settings, Token};
 use crate::storage::ClusterState;
-use crate::storage::config_store::{ConfigStore, ConfigUpdate};
+use crate::storage::config_store::{ConfigStep, ConfigStore, ConfigUpdate};
 use crate::storage::offset_store::OffsetStore;
 use crate::storage::status_records::{StatusRecord, UnitId};
 use crate::storage::status_store::{StatusState, StatusStore, StatusUpdate};
@@ -69,7 +70,11 @@ pub struct Herder {
     config_position: i64,
     status_positions: Vec<i64>,
     /// What the worker was told to run.
-    running: HashMap<UnitId, Running>,
+    running: BTreeMap<UnitId, Running>,
+    /// Those of them that were told to suspend.
+    suspended: BTreeSet<UnitId>,
+    /// By status partition.
+    leases: BTreeMap<i32, PartitionLease>,
     /// Restart requests up to this offset of the config topic were acted upon.
     restarts_seen: i64,
     /// Who waits for a restart: offset of the request, the unit, and where the answer goes.
@@ -122,7 +127,9 @@ impl Herder {
             statuses: StatusState::default(),
             config_position: 0,
             status_positions: Vec::new(),
-            running: HashMap::new(),
+            running: BTreeMap::new(),
+            suspended: BTreeSet::new(),
+            leases: BTreeMap::new(),
             restarts_seen: -1,
             restart_replies: Vec::new(),
             appends: BTreeMap::new(),
@@ -153,8 +160,8 @@ impl Herder {
         if self.plane.is_leased(lease::now()) {
             metrics.lease_renewed();
         }
-        for (unit, running) in &self.running {
-            running.lease.set(self.plane.lease_until(&units::name(unit)));
+        for (partition, lease) in &self.leases {
+            lease.set(self.plane.lease_of(*partition));
         }
     }
 
@@ -176,14 +183,18 @@ impl Herder {
         }
     }
 
-    /// A new state of the config topic.
-    fn folded(&mut self, state: ClusterState, context: &mut Context<Self>) {
+    /// A new state of the config topic, which differs from the one before in these connectors at most.
+    fn folded(&mut self, state: ClusterState, connectors: &[String], context: &mut Context<Self>) {
         let position = state.next_offset();
-        self.state = state;
-        let members = units::members(&self.state);
-        let wanted = units::wanted(&self.state, self.status_positions.len());
-        self.step(Event::Folded { position, members, wanted }, context);
-        self.follow_state();
+        let before = std::mem::replace(&mut self.state, state);
+        let partitions = self.status_positions.len();
+        let changes = |name: &String| units::changes(&before, &self.state, name, partitions);
+        let changes = connectors.iter().flat_map(changes).collect();
+        self.step(Event::Folded { position, members: units::members(&self.state), changes }, context);
+        for connector in connectors {
+            self.follow_connector(connector);
+        }
+        self.answer_restarts();
     }
 
     /// Everything below the positions was given to the control plane.
@@ -260,9 +271,9 @@ impl StreamHandler<HerderRequest> for Herder {
 }
 
 impl StreamHandler<ConfigUpdate> for Herder {
-    fn handle(&mut self, ConfigUpdate { states, position }: ConfigUpdate, context: &mut Context<Self>) {
-        for state in states {
-            self.folded(state, context);
+    fn handle(&mut self, ConfigUpdate { steps, position }: ConfigUpdate, context: &mut Context<Self>) {
+        for ConfigStep { state, connector } in steps {
+            self.folded(state, connector.as_slice(), context);
         }
         self.config_position = position;
         self.progressed(context);

@@ -2,7 +2,7 @@
 //! cannot keep them going.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -15,14 +15,33 @@ pub fn now() -> Millis {
     Millis(time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000)
 }
 
-/// Until when units of one status partition may run. Shared between the herder, which moves it, and their pumps.
+/// Until when units of one status partition may run. The herder moves it once for all of them.
 #[derive(Debug, Clone, Default)]
-pub struct Lease(Arc<AtomicU64>);
+pub struct PartitionLease(Arc<AtomicU64>);
 
-impl Lease {
+impl PartitionLease {
     /// May run until then; `None`: may not run.
     pub fn set(&self, until: Option<Millis>) {
         self.0.store(until.map_or(0, |until| until.0), Ordering::Release);
+    }
+
+    /// That of one unit.
+    pub fn of_unit(&self) -> Lease {
+        Lease { partition: self.clone(), revoked: Arc::default() }
+    }
+}
+
+/// Whether one unit may run. Shared between the herder and the unit's pump.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    partition: PartitionLease,
+    revoked: Arc<AtomicBool>,
+}
+
+impl Lease {
+    /// Another worker may run it: it may not run any more, whatever becomes of the partition.
+    pub fn revoke(&self) {
+        self.revoked.store(true, Ordering::Release);
     }
 
     /// Whether units may run now.
@@ -32,6 +51,29 @@ impl Lease {
 
     /// For how long units may run from now on; zero: not at all.
     pub fn left(&self) -> Duration {
-        Duration::from_millis(self.0.load(Ordering::Acquire).saturating_sub(now().0))
+        if self.revoked.load(Ordering::Acquire) {
+            return Duration::ZERO;
+        }
+        Duration::from_millis(self.partition.0.load(Ordering::Acquire).saturating_sub(now().0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moves_for_all_units_of_the_partition_and_is_taken_from_one_for_good() {
+        let partition = PartitionLease::default();
+        let (one, other) = (partition.of_unit(), partition.of_unit());
+        assert!(!one.holds() && !other.holds());
+        let far = Some(now().plus(60_000));
+        partition.set(far);
+        assert!(one.holds() && other.holds());
+        one.clone().revoke();
+        partition.set(far);
+        assert!(!one.holds() && other.holds());
+        partition.set(None);
+        assert!(!other.holds());
     }
 }

@@ -3,11 +3,11 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
@@ -22,10 +22,69 @@ use crate::pipeline::{Failure, Phase, PhaseCell};
 /// begins to replace the threads that they take.
 const SPARE_THREADS: usize = 4;
 
+/// Threads of the pump runtime that are free for timers and other pumps, or are replaced before a pump takes them.
+const FREE_THREADS: usize = 2;
+
+/// How long a pump waits for one of the other threads to come back before it has its own replaced. Longer than what a burst of short polls
+/// takes; replacing threads in each burst would leave hundreds of them behind.
+const REPLACE_AFTER: Duration = Duration::from_millis(5);
+
+/// Between two looks while it waits so.
+const LOOK: Duration = Duration::from_micros(250);
+
+fn worker_threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from) + SPARE_THREADS
+}
+
 /// The runtime of all pumps that are futures. Apart from those of actors and REST: whatever a plug-in does, these answer.
 pub fn pump_runtime() -> std::io::Result<Runtime> {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    Builder::new_multi_thread().worker_threads(cores + SPARE_THREADS).thread_name("pump").enable_all().build()
+    Builder::new_multi_thread().worker_threads(worker_threads()).thread_name("pump").enable_all().build()
+}
+
+/// The threads of the pump runtime that are not kept free.
+struct Threads {
+    count: usize,
+    /// How many of them poll a pump at this moment. Those whose plug-in blocks stay in it, for ever where it never returns.
+    polling: AtomicUsize,
+    /// None of them came back in time, nor since.
+    hogged: AtomicBool,
+}
+
+impl Threads {
+    fn new(count: usize) -> Self {
+        Threads { count, polling: AtomicUsize::new(0), hogged: AtomicBool::new(false) }
+    }
+
+    /// Whether one of them was free, and is taken until [`Threads::leave`].
+    fn try_enter(&self) -> bool {
+        let one_more = |polling| (polling < self.count).then_some(polling + 1);
+        self.polling.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok()
+    }
+
+    /// The same, but waits a little for one to come back.
+    fn enter(&self) -> bool {
+        if self.try_enter() {
+            return true;
+        }
+        let began = Instant::now();
+        while !self.hogged.load(Ordering::Acquire) {
+            thread::sleep(LOOK);
+            if self.try_enter() {
+                return true;
+            }
+            if began.elapsed() >= REPLACE_AFTER {
+                self.hogged.store(true, Ordering::Release);
+            }
+        }
+        false
+    }
+
+    fn leave(&self) {
+        self.polling.fetch_sub(1, Ordering::AcqRel);
+        if self.hogged.load(Ordering::Acquire) {
+            self.hogged.store(false, Ordering::Release);
+        }
+    }
 }
 
 /// Calls of plug-ins outside of pumps that may run at the same time. One that never returns keeps its place.
@@ -37,14 +96,17 @@ pub struct Pumps {
     runtime: Handle,
     /// Places for calls of plug-ins that are no pumps.
     calls: Arc<Semaphore>,
-    /// How many pumps are polled at this moment. Those whose plug-in blocks stay in it, for ever where it never returns.
-    polled: Arc<AtomicUsize>,
+    threads: Arc<Threads>,
 }
 
 impl Pumps {
     /// On a runtime that [`pump_runtime`] made.
     pub fn new(runtime: Handle) -> Self {
-        Pumps { runtime, calls: Arc::new(Semaphore::new(CALLS_MAX)), polled: Arc::default() }
+        Pumps {
+            runtime,
+            calls: Arc::new(Semaphore::new(CALLS_MAX)),
+            threads: Arc::new(Threads::new(worker_threads() - FREE_THREADS)),
+        }
     }
 
     /// Calls code of a plug-in that is no pump, on a thread that it may block. A call that does not return in time is left to
@@ -81,11 +143,11 @@ pub enum CallError {
     Stopping,
 }
 
-/// A pump that cannot starve the others. While few are polled at once, as is usual, this costs two additions. When so many are
-/// that only a thread for each core is left, most of them hang, and the thread that polls one more is replaced beforehand.
+/// A pump that cannot starve the others. While a thread is free, as is usual, this costs two additions. When none is and none comes back
+/// within [`REPLACE_AFTER`], they hang, and the thread that polls one more is replaced beforehand.
 struct Elastic<F> {
     pump: F,
-    polled: Arc<AtomicUsize>,
+    threads: Arc<Threads>,
     hold: Arc<Hold>,
 }
 
@@ -134,10 +196,11 @@ impl<F: Future + Unpin> Future for Elastic<F> {
     fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<F::Output> {
         let hold = self.hold.clone();
         let _holding = hold.begin();
-        let polled = self.polled.fetch_add(1, Ordering::Relaxed);
-        let pump = Pin::new(&mut self.pump);
-        let poll = if polled < SPARE_THREADS { pump.poll(context) } else { block_in_place(|| pump.poll(context)) };
-        self.polled.fetch_sub(1, Ordering::Relaxed);
+        if !self.threads.enter() {
+            return block_in_place(|| Pin::new(&mut self.pump).poll(context));
+        }
+        let poll = Pin::new(&mut self.pump).poll(context);
+        self.threads.leave();
         poll
     }
 }
@@ -183,7 +246,7 @@ pub fn start(
     };
     if !blocking {
         let elastic =
-            Elastic { pump: Box::pin(guarded.instrument(span)), polled: pumps.polled.clone(), hold: hold.clone() };
+            Elastic { pump: Box::pin(guarded.instrument(span)), threads: pumps.threads.clone(), hold: hold.clone() };
         return Ok(Pump { future: Some(pumps.runtime.spawn(elastic)), hold });
     }
     let (runtime, held) = (pumps.runtime.clone(), hold.clone());
@@ -228,6 +291,17 @@ mod tests {
         }
         assert!(matches!(call(long, || 7), Err(CallError::Busy)));
         runtime.shutdown_background();
+    }
+
+    #[test]
+    fn a_thread_is_replaced_only_when_none_of_the_others_comes_back() {
+        let threads = Threads::new(2);
+        assert!(threads.enter() && threads.enter());
+        assert!(!threads.enter(), "both are hogged");
+        assert!(!threads.enter() && threads.hogged.load(Ordering::Relaxed), "nor is that waited for again");
+        threads.leave();
+        assert!(threads.enter(), "one has come back");
+        assert!(!threads.hogged.load(Ordering::Relaxed));
     }
 
     #[test]

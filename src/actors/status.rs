@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use futures_util::stream::{self, Stream, StreamExt};
+use tokio::sync::mpsc;
 
 use super::herder::Herder;
 use super::supervision::backoff;
@@ -16,6 +18,9 @@ use crate::storage::topic_log::LogError;
 
 /// How long a status may take to be stored.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Writes that are under way at a time, each of another unit. Further ones wait.
+const WRITES_MAX: usize = 256;
 
 /// What a write is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,12 +79,26 @@ pub struct StatusActor {
     store: Arc<StatusStore>,
     herder: Addr<Herder>,
     queues: HashMap<UnitId, Queue>,
+    /// To the future that carries writes out: one for all, since an actor polls each of its futures whenever one of them is woken. At
+    /// most one write of each unit is in it, so it needs no bound of its own.
+    writes: mpsc::UnboundedSender<Write>,
+    /// Its other end, until this has started.
+    to_write: Option<mpsc::UnboundedReceiver<Write>>,
+}
+
+type Write = (UnitId, Option<StatusRecord>);
+
+/// A write has ended.
+struct Written {
+    unit: UnitId,
+    result: Result<(), LogError>,
 }
 
 impl StatusActor {
     /// Writes to `store` and answers to `herder`.
     pub fn new(store: Arc<StatusStore>, herder: Addr<Herder>) -> Self {
-        StatusActor { store, herder, queues: HashMap::new() }
+        let (writes, to_write) = mpsc::unbounded_channel();
+        StatusActor { store, herder, queues: HashMap::new(), writes, to_write: Some(to_write) }
     }
 
     #[cfg(test)]
@@ -110,10 +129,21 @@ impl StatusActor {
             return;
         };
         queue.writing = Some((record.clone(), purpose));
+        // The other end lives as long as this actor.
+        _ = self.writes.send((unit, record));
+    }
+
+    /// Carries writes out.
+    fn carry_out(&self, mut writes: mpsc::UnboundedReceiver<Write>) -> impl Stream<Item = Written> + use<> {
         let store = self.store.clone();
-        let written = unit.clone();
-        let write = async move { store.put(&written, record, WRITE_TIMEOUT).await.map(drop) };
-        context.spawn(write.into_actor(self).map(move |result, actor, context| actor.written(unit, result, context)));
+        let write = move |(unit, record)| {
+            let store = store.clone();
+            async move {
+                let result = store.put(&unit, record, WRITE_TIMEOUT).await.map(drop);
+                Written { unit, result }
+            }
+        };
+        stream::poll_fn(move |context| writes.poll_recv(context)).map(write).buffer_unordered(WRITES_MAX)
     }
 
     fn written(&mut self, unit: UnitId, result: Result<(), LogError>, context: &mut Context<Self>) {
@@ -147,6 +177,21 @@ impl StatusActor {
 
 impl Actor for StatusActor {
     type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        if let Some(writes) = self.to_write.take() {
+            context.add_stream(self.carry_out(writes));
+        }
+    }
+}
+
+impl StreamHandler<Written> for StatusActor {
+    fn handle(&mut self, Written { unit, result }: Written, context: &mut Context<Self>) {
+        self.written(unit, result, context);
+    }
+
+    /// It ends with this actor.
+    fn finished(&mut self, _: &mut Context<Self>) {}
 }
 
 impl Handler<WriteStatus> for StatusActor {

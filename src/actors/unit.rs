@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::Span;
 
 use super::connector_pump;
-use super::deps::{Deps, WATCH_INTERVAL};
+use super::deps::Deps;
 use super::handle::TargetState;
 use super::lease::Lease;
 use super::messages::{RunId, StartCommitter, StartUnit, Steer, UnitEvent, UnitReport, UnitSpec};
@@ -65,8 +65,8 @@ struct PumpEnded(PumpEnd);
 struct PumpReported(Report);
 
 impl UnitActor {
-    /// A unit that has not begun.
-    pub fn new(start: StartUnit, deps: Arc<Deps>, worker: Addr<Worker>) -> Self {
+    /// A unit that has not begun. Its pump says in `phase` what it does.
+    pub fn new(start: StartUnit, deps: Arc<Deps>, worker: Addr<Worker>, phase: Arc<PhaseCell>) -> Self {
         let StartUnit { run, spec, target, lease, offsets } = start;
         // Of the highest level: also a log of errors alone says whose they are.
         let span = match &spec {
@@ -83,7 +83,7 @@ impl UnitActor {
             target,
             suspended: false,
             directive: watch::channel(wanted(target, false)).0,
-            phase: Arc::default(),
+            phase,
             pump: None,
             registration: None,
             shown: TaskState::Unassigned,
@@ -194,11 +194,11 @@ impl UnitActor {
         context.stop();
     }
 
-    /// Finds a callback that does not return.
-    fn watch(&mut self, _: &mut Context<Self>) {
-        let (phase, time) = self.phase.current();
+    /// A callback does not return.
+    fn overdue(&mut self) {
+        let (phase, _) = self.phase.current();
         let deadline = self.deps.config.task_callback_timeout;
-        if self.pump.is_some() && !self.stopping && phase.is_user_code() && time > deadline {
+        if self.pump.is_some() && !self.stopping && self.phase.is_overdue(deadline) {
             self.abandon();
             let message = format!("the callback did not return within {} ms and was abandoned", deadline.as_millis());
             let hang = Failure::text(phase, message);
@@ -223,7 +223,6 @@ impl Actor for UnitActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        context.run_interval(WATCH_INTERVAL, UnitActor::watch);
         let span = self.span.clone();
         let _entered = span.enter();
         self.start_pump(context);
@@ -282,6 +281,18 @@ impl Handler<PumpEnded> for UnitActor {
             Ok(()) if self.stopping => self.end(context),
             Ok(()) => {}
         }
+    }
+}
+
+/// Worker to unit: the callback that its pump is in has not returned in time.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Overdue;
+
+impl Handler<Overdue> for UnitActor {
+    type Result = ();
+    fn handle(&mut self, Overdue: Overdue, _: &mut Context<Self>) {
+        self.overdue();
     }
 }
 

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 
-use super::deps::Deps;
+use super::deps::{Deps, WATCH_INTERVAL};
 use super::herder::{Herder, HerderParts};
 use super::messages::{Child, ChildEnded, RunId, StartCommitter, StartUnit, Steer, SteerUnit, UnitEvent, UnitReport};
 use super::offset_committer::{CommitTarget, OffsetCommitter, StopCommitter};
 use super::supervision::{self, Restarts};
-use super::unit::{SteerActor, UnitActor};
-use crate::pipeline::Phase;
+use super::unit::{Overdue, SteerActor, UnitActor};
+use crate::pipeline::{Phase, PhaseCell};
 
 /// See the module.
 pub struct Worker {
@@ -27,6 +27,8 @@ pub struct Worker {
 
 struct Unit {
     actor: Addr<UnitActor>,
+    /// What its pump does.
+    phase: Arc<PhaseCell>,
     committer: Option<Committer>,
     /// Its end was asked for and has to be reported, whatever happens.
     stopping: bool,
@@ -68,6 +70,14 @@ impl Worker {
         running.committer = Some(Committer { actor, target, restarts });
     }
 
+    /// Finds callbacks that do not return. For all units at once: a timer for each would cost more than what most of them do.
+    fn watch(&self) {
+        let deadline = self.deps.config.task_callback_timeout;
+        for unit in self.units.values().filter(|unit| unit.phase.is_overdue(deadline)) {
+            unit.actor.do_send(Overdue);
+        }
+    }
+
     fn tell_herder(&self, report: UnitReport) {
         // Without a herder all units have been told to stop hard, and the next one does not know their runs.
         if let Some(herder) = &self.herder {
@@ -105,6 +115,7 @@ impl Actor for Worker {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
+        context.run_interval(WATCH_INTERVAL, |worker, _| worker.watch());
         self.start_herder(context);
     }
 }
@@ -117,11 +128,13 @@ impl Handler<StartUnit> for Worker {
         let ends = worker.clone();
         let ended = unit.clone();
         let deps = self.deps.clone();
+        let phase = Arc::<PhaseCell>::default();
+        let seen = phase.clone();
         let actor = supervision::start_watched(
-            move |_| UnitActor::new(start, deps, worker),
+            move |_| UnitActor::new(start, deps, worker, phase),
             move |panic| ends.do_send(ChildEnded { child: Child::Unit(ended), panic }),
         );
-        self.units.insert(unit, Unit { actor, committer: None, stopping: false });
+        self.units.insert(unit, Unit { actor, phase: seen, committer: None, stopping: false });
     }
 }
 

@@ -19,7 +19,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::member::{Millis, NO_SET, Register, Unit};
+use super::member::{Millis, NO_SET, Register};
 use super::register::{Mine, UnitState};
 use super::rules::Rules;
 
@@ -40,30 +40,30 @@ struct Set {
 }
 
 impl Sets {
-    /// Takes a new fold into account. `read_once`: the config topic had been read to an end before.
-    pub(super) fn fold(&mut self, wanted: &[Unit], now: Millis, read_once: bool) {
+    /// A fold comes. `read_once`: the config topic had been read to an end before.
+    pub(super) fn begin_fold(&mut self, now: Millis, read_once: bool) {
         if !read_once {
             self.first_read = now;
         }
-        let mut commits: BTreeMap<&Arc<str>, i64> = BTreeMap::new();
-        for unit in wanted {
-            if let Some(group) = &unit.group {
-                let commit = commits.entry(group).or_insert(unit.set);
-                *commit = unit.set.max(*commit);
+    }
+
+    /// Takes in the newest set of a group after that fold. Says whether it has changed.
+    pub(super) fn fold(&mut self, group: &Arc<str>, newest: Option<i64>, now: Millis) -> bool {
+        let before = self.sets.get(group).copied();
+        match (before, newest) {
+            (Some(set), Some(commit)) if set.commit == commit => return false,
+            (None, None) => return false,
+            (_, None) => {
+                self.sets.remove(group);
+                self.gone.insert(group.clone(), now);
+            }
+            (_, Some(commit)) => {
+                let gone = self.gone.remove(group).unwrap_or(self.first_read);
+                let older_over = if before.is_some() { now } else { gone.max(self.first_read) };
+                self.sets.insert(group.clone(), Set { commit, older_over });
             }
         }
-        let before = std::mem::take(&mut self.sets);
-        for (group, commit) in commits {
-            let older_over = match before.get(group) {
-                Some(set) if set.commit == commit => set.older_over,
-                Some(_) => now,
-                None => self.gone.remove(group).unwrap_or(self.first_read).max(self.first_read),
-            };
-            self.sets.insert(group.clone(), Set { commit, older_over });
-        }
-        for group in before.into_keys().filter(|group| !self.sets.contains_key(group)).collect::<Vec<_>>() {
-            self.gone.insert(group, now);
-        }
+        true
     }
 
     /// Forgets groups that went so long ago that nobody can be leased with a view that shows them.
@@ -146,8 +146,14 @@ mod tests {
         assert!(!quiet(&unit, 20, Millis(6), true, Rules::ALL));
     }
 
-    fn unit(group: &str, set: i64) -> Unit {
-        Unit { name: format!("{group}-0").as_str().into(), group: Some(group.into()), set, status_partition: 0 }
+    /// The newest sets of all groups after a fold.
+    fn fold(sets: &mut Sets, newest: &[(&str, i64)], now: u64, read_once: bool) {
+        sets.begin_fold(Millis(now), read_once);
+        for group in ["c", "d"] {
+            let commit = newest.iter().find(|(name, _)| *name == group).map(|(_, commit)| *commit);
+            let changed = sets.commit(Some(&group.into())) != commit.unwrap_or(NO_SET);
+            assert_eq!(sets.fold(&group.into(), commit, Millis(now)), changed);
+        }
     }
 
     fn is_aged(sets: &Sets, group: &str, reached: u64) -> bool {
@@ -157,9 +163,9 @@ mod tests {
     #[test]
     fn waits_from_the_commit_that_replaced_a_set() {
         let mut sets = Sets::default();
-        sets.fold(&[unit("c", 10)], Millis(0), false);
-        sets.fold(&[unit("c", 20)], Millis(5000), true);
-        sets.fold(&[unit("c", 20), unit("d", 21)], Millis(6000), true);
+        fold(&mut sets, &[("c", 10)], 0, false);
+        fold(&mut sets, &[("c", 20)], 5000, true);
+        fold(&mut sets, &[("c", 20), ("d", 21)], 6000, true);
         assert_eq!(sets.commit(Some(&"c".into())), 20);
         assert!(!is_aged(&sets, "c", 6099));
         assert!(is_aged(&sets, "c", 6100));
@@ -171,8 +177,8 @@ mod tests {
     #[test]
     fn what_the_first_reading_finds_may_have_replaced_a_set_just_before() {
         let mut sets = Sets::default();
-        sets.fold(&[], Millis(100), false);
-        sets.fold(&[unit("c", 20)], Millis(200), false);
+        fold(&mut sets, &[], 100, false);
+        fold(&mut sets, &[("c", 20)], 200, false);
         assert!(!is_aged(&sets, "c", 1299));
         assert!(is_aged(&sets, "c", 1300));
     }
@@ -180,14 +186,14 @@ mod tests {
     #[test]
     fn a_group_that_comes_back_waits_from_when_it_went() {
         let mut sets = Sets::default();
-        sets.fold(&[unit("c", 10)], Millis(0), false);
-        sets.fold(&[], Millis(5000), true);
+        fold(&mut sets, &[("c", 10)], 0, false);
+        fold(&mut sets, &[], 5000, true);
         assert!(!is_aged(&sets, "c", 6099), "its left-overs may still be claimed by somebody who lags");
         sets.forget(Some(Millis(6099)), 1100);
-        sets.fold(&[unit("c", 20)], Millis(5500), true);
+        fold(&mut sets, &[("c", 20)], 5500, true);
         assert!(!is_aged(&sets, "c", 6099));
         assert!(is_aged(&sets, "c", 6100));
-        sets.fold(&[], Millis(9000), true);
+        fold(&mut sets, &[], 9000, true);
         sets.forget(Some(Millis(10_100)), 1100);
         assert!(sets.gone.is_empty());
     }

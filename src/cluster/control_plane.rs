@@ -1,18 +1,19 @@
 //! The one loop: wanted minus running.
 //!
-//! Start, restart, failover and a changed task set are the same comparison, made for each unit whenever something changed: what the
-//! fold wants of this worker, what the unit's register says, and what runs here.
+//! Start, restart, failover and a changed task set are the same comparison, made for each unit whenever something changed that
+//! concerns it: what the fold wants of this worker, what the unit's register says, and what runs here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::barrier::{Sets, quiet};
 use super::lease::Lease;
-use super::member::{Incarnation, Millis, NO_SET, Register, RegisterFields, Unit, WorkerId};
+use super::member::{Incarnation, Member, Millis, NO_SET, Register, RegisterFields, WorkerId};
 use super::membership::{Membership, Surroundings};
-use super::protocol::{Action, Event, ExitReason, Token};
+use super::protocol::{Action, Event, ExitReason, Token, WantedChange};
 use super::register::{Mine, Run, Stop, UnitState, Write};
 use super::rules::Rules;
+use super::units::Units;
 
 /// Between two attempts at a status write that failed.
 const WRITE_RETRY_MS: u64 = 500;
@@ -43,7 +44,7 @@ pub struct ControlPlane {
     lease: Lease,
     membership: Membership,
     sets: Sets,
-    units: BTreeMap<Arc<str>, UnitState>,
+    units: Units,
     appends: BTreeMap<Token, Append>,
     /// Since when the oldest write of the caller's own is unacknowledged.
     caller_append: Option<Millis>,
@@ -51,22 +52,40 @@ pub struct ControlPlane {
     position: i64,
     /// The greatest `at` of all status records.
     highest_at: i64,
+    /// Whether [`ControlPlane::causal`] held at the last pass.
+    was_causal: bool,
     /// Whether the config topic was read to an end once.
     read_once: bool,
     tokens: u64,
     claims: u64,
-    /// When a unit changes by time alone.
-    units_deadline: Option<Millis>,
+    /// What the units that are not due were compared with last.
+    compared_with: Common,
     ended: bool,
+    /// How many comparisons were made.
+    #[cfg(test)]
+    pub(super) comparisons: usize,
 }
 
-/// What all units have in common during one pass.
+/// What all comparisons have in common.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Common {
+    own: Option<Incarnation>,
+    owns: bool,
+    leaving: bool,
+    members: Arc<[Member]>,
+    /// For each status partition, whether its units may run.
+    leased: Vec<bool>,
+}
+
+/// One pass over the units that are due.
 struct Pass {
     own: Incarnation,
     owns: bool,
     leaving: bool,
-    /// For each group of which units are wanted, whether its barrier is open. `None`: this pass starts nothing.
-    open: Option<BTreeMap<Arc<str>, bool>>,
+    /// Everything was folded that the writers of the read registers had folded.
+    causal: bool,
+    /// For each group with a claim that is due, whether its barrier is open.
+    open: BTreeMap<Arc<str>, bool>,
 }
 
 impl ControlPlane {
@@ -82,16 +101,19 @@ impl ControlPlane {
             lease: Lease::new(settings.fence_ms),
             membership: Membership::new(settings.worker_id, settings.nonce_seed),
             sets: Sets::default(),
-            units: BTreeMap::new(),
+            units: Units::default(),
             appends: BTreeMap::new(),
             caller_append: None,
             position: 0,
             highest_at: -1,
+            was_causal: true,
             read_once: false,
             tokens: 0,
             claims: 0,
-            units_deadline: None,
+            compared_with: Common::default(),
             ended: false,
+            #[cfg(test)]
+            comparisons: 0,
         }
     }
 
@@ -102,24 +124,24 @@ impl ControlPlane {
             return;
         }
         match self.take(event, now, actions) {
-            Ok(scope) => self.advance(scope, now, actions),
+            Ok(Next::Advance) => self.advance(now, actions),
+            Ok(Next::Wait) => {}
             Err(reason) => self.exit(reason, actions),
         }
     }
 
     /// Notes what happened.
-    fn take(&mut self, event: Event, now: Millis, actions: &mut Vec<Action>) -> Result<Scope, ExitReason> {
+    fn take(&mut self, event: Event, now: Millis, actions: &mut Vec<Action>) -> Result<Next, ExitReason> {
         match event {
             Event::Start | Event::Tick => {}
-            Event::Folded { position, members, wanted } => {
+            Event::Folded { position, members, changes } => {
                 self.position = self.position.max(position);
                 self.membership.folded(members);
-                self.sets.fold(&wanted, now, self.read_once);
-                self.want(&wanted);
+                self.want(&changes, now);
             }
             Event::StatusRead { unit, group, partition, register } => {
                 self.read(unit, group, partition, register, now, actions);
-                return Ok(Scope::Nothing);
+                return Ok(Next::Wait);
             }
             Event::Progress { config, status } => {
                 self.lease.progress(config, &status);
@@ -137,29 +159,29 @@ impl ControlPlane {
                 return self.written(token, Some((retriable, error)), now);
             }
             Event::UnitStopped { unit, claim } => {
-                if let Some(state) = self.units.get_mut(&unit)
-                    && matches!(state.mine, Mine::Running(run) if run.claim == claim)
-                {
-                    state.mine = Mine::Idle;
-                }
-                return Ok(Scope::Unit(unit));
+                self.units.change(&unit, |state| {
+                    if matches!(state.mine, Mine::Running(run) if run.claim == claim) {
+                        state.mine = Mine::Idle;
+                    }
+                });
             }
             Event::LogLost { error } => return Err(ExitReason::LogLost(error)),
             Event::Shutdown { deadline } => self.membership.shut_down(deadline),
         }
-        Ok(Scope::All)
+        Ok(Next::Advance)
     }
 
-    fn want(&mut self, wanted: &[Unit]) {
-        for state in self.units.values_mut() {
-            state.wanted = None;
-        }
-        for unit in wanted {
-            let state = self
-                .units
-                .entry(unit.name.clone())
-                .or_insert_with(|| UnitState::new(unit.group.clone(), unit.status_partition));
-            state.wanted = Some(unit.clone());
+    fn want(&mut self, changes: &[WantedChange], now: Millis) {
+        self.sets.begin_fold(now, self.read_once);
+        let want = |change: &WantedChange| match change {
+            WantedChange::Wanted(unit) => self.units.want(&unit.name, Some(unit)),
+            WantedChange::Unwanted(name) => self.units.want(name, None),
+        };
+        let groups: BTreeSet<Arc<str>> = changes.iter().filter_map(want).collect();
+        for group in groups {
+            if self.sets.fold(&group, self.units.newest_set(&group), now) {
+                self.units.group_due(&group);
+            }
         }
     }
 
@@ -175,48 +197,41 @@ impl ControlPlane {
         if let Register::Ours(fields) = register {
             self.highest_at = self.highest_at.max(fields.at);
         }
-        let own = self.membership.incarnation();
-        let state = self.units.entry(unit.clone()).or_insert_with(|| UnitState::new(group, partition));
-        if let Some(claim) = state.read(register, own, now, self.wait_ms) {
+        let (own, wait_ms) = (self.membership.incarnation(), self.wait_ms);
+        self.units.enter(&unit, group.as_ref(), partition);
+        if let Some(Some(claim)) = self.units.change(&unit, |state| state.read(register, own, now, wait_ms)) {
             actions.push(Action::StopUnit { unit, claim, hard: true });
         }
-        self.units_deadline = earliest(self.units_deadline, state.next_deadline(now));
     }
 
     /// An append was answered.
-    fn written(&mut self, token: Token, failure: Option<(bool, String)>, now: Millis) -> Result<Scope, ExitReason> {
-        let Some(append) = self.appends.remove(&token) else { return Ok(Scope::Nothing) };
+    fn written(&mut self, token: Token, failure: Option<(bool, String)>, now: Millis) -> Result<Next, ExitReason> {
+        let Some(append) = self.appends.remove(&token) else { return Ok(Next::Wait) };
         let Some(unit) = append.unit else {
             match failure {
                 None => self.membership.appended(token, now),
                 Some((retriable, error)) => self.membership.append_failed(token, retriable, error, now)?,
             }
-            return Ok(Scope::All);
+            return Ok(Next::Advance);
         };
         let retry_at = match failure {
             None => None,
             Some((true, _)) => Some(now.plus(WRITE_RETRY_MS)),
             Some((false, error)) => return Err(ExitReason::Append(error)),
         };
-        if let Some(state) = self.units.get_mut(&unit) {
-            state.written(token, now, retry_at);
-            self.units_deadline = earliest(self.units_deadline, state.next_deadline(now));
-        }
-        Ok(Scope::Unit(unit))
+        self.units.change(&unit, |state| state.written(token, now, retry_at));
+        Ok(Next::Advance)
     }
 
-    /// Does what is due after an event that concerns this scope.
-    fn advance(&mut self, scope: Scope, now: Millis, actions: &mut Vec<Action>) {
-        if scope == Scope::Nothing {
-            return;
-        }
+    /// Does what is due after an event.
+    fn advance(&mut self, now: Millis, actions: &mut Vec<Action>) {
         let tokens = &mut self.tokens;
         if let Some(ask) = self.lease.ask(now, || next_token(tokens)) {
             actions.push(Action::AskEnds { ask });
         }
         let config_leased = self.leased(self.lease.config_reached(), now);
         self.read_once |= config_leased;
-        let busy = if self.membership.shutting_down() { self.busy() } else { None };
+        let busy = if self.membership.shutting_down() { self.units.busy().cloned() } else { None };
         let around = Surroundings { leased: config_leased, reached: self.lease.config_reached(), busy };
         let before = self.membership.incarnation();
         let first = actions.len();
@@ -236,60 +251,84 @@ impl ControlPlane {
         if before.is_some() && before != self.membership.incarnation() {
             self.stop_all_hard(actions);
         }
-        match scope {
-            Scope::Unit(unit) if !self.membership.leaving() => self.pass_one(unit, now, actions),
-            _ => self.pass_all(now, actions),
-        }
+        self.pass(now, actions);
     }
 
-    /// Compares one unit, starting nothing.
-    fn pass_one(&mut self, unit: Arc<str>, now: Millis, actions: &mut Vec<Action>) {
+    /// Compares the units that are due.
+    fn pass(&mut self, now: Millis, actions: &mut Vec<Action>) {
+        self.find_due(now);
+        let due = self.units.take_due();
+        let due: Vec<Arc<str>> = due.into_iter().filter(|unit| !self.forget(unit, now)).collect();
         let Some(own) = self.membership.incarnation() else { return };
-        let pass = Pass { own, owns: self.membership.owns(), leaving: self.membership.leaving(), open: None };
-        self.compare(&unit, &pass, now, actions);
-    }
-
-    /// Compares every unit.
-    fn pass_all(&mut self, now: Millis, actions: &mut Vec<Action>) {
-        self.sets.forget(self.lease.all_reached(), self.wait_ms);
-        self.forget_units(now);
-        if let Some(own) = self.membership.incarnation() {
-            let open = Some(self.open_barriers(now));
-            let pass = Pass { own, owns: self.membership.owns(), leaving: self.membership.leaving(), open };
-            let units: Vec<Arc<str>> = self.units.keys().cloned().collect();
-            for unit in &units {
-                self.compare(unit, &pass, now, actions);
-            }
+        let Common { owns, leaving, .. } = self.compared_with;
+        let pass = Pass { own, owns, leaving, causal: self.causal(), open: self.open_barriers(&due, now) };
+        #[cfg(test)]
+        {
+            self.comparisons += due.len();
         }
-        let deadlines = self.units.values().filter_map(|state| state.next_deadline(now));
-        self.units_deadline = deadlines.min();
+        for unit in &due {
+            self.compare(unit, &pass, now, actions);
+        }
     }
 
-    /// Drops what says nothing any more. A unit without a record still counts for the barrier of its group until that has aged.
-    fn forget_units(&mut self, now: Millis) {
-        let (lease, sets, wait_ms) = (&self.lease, &self.sets, self.wait_ms);
-        self.units.retain(|_, state| {
-            !state.forgettable(now) || !sets.aged(state.group.as_ref(), lease.reached(state.partition), wait_ms)
+    /// Which units are to be compared, beside those that have changed themselves.
+    fn find_due(&mut self, now: Millis) {
+        let common = Common {
+            own: self.membership.incarnation(),
+            owns: self.membership.owns(),
+            leaving: self.membership.leaving(),
+            members: self.membership.members().clone(),
+            leased: self.lease.reached_by_partition().map(|reached| self.leased(reached, now)).collect(),
+        };
+        self.units.set_own(common.own);
+        if common != self.compared_with || !self.rules.only_due() {
+            self.compared_with = common;
+            self.units.all_due();
+        }
+        self.units.time_due(now);
+        if self.lease.take_moved() {
+            self.sets.forget(self.lease.all_reached(), self.wait_ms);
+            self.units.waiting_due();
+        }
+        if self.causal() != self.was_causal {
+            self.was_causal = self.causal();
+            self.units.waiting_due();
+        }
+    }
+
+    /// Drops a unit that says nothing any more. One without a record still counts for the barrier of its group until that has aged.
+    fn forget(&mut self, name: &Arc<str>, now: Millis) -> bool {
+        let gone = self.units.get(name).is_none_or(|state| {
+            let reached = self.lease.reached(state.partition);
+            state.forgettable(now) && self.sets.aged(state.group.as_ref(), reached, self.wait_ms)
         });
+        if gone {
+            self.units.remove(name);
+        }
+        gone
     }
 
-    /// For each group with a set, whether all of its units are quiet.
-    fn open_barriers(&self, now: Millis) -> BTreeMap<Arc<str>, bool> {
+    /// Whether everything was folded that the writers of the read registers had folded.
+    fn causal(&self) -> bool {
+        !self.rules.causal() || self.position > self.highest_at
+    }
+
+    /// For each group with a set of which one of these units is claimed, whether all of its units are quiet.
+    fn open_barriers(&self, due: &[Arc<str>], now: Millis) -> BTreeMap<Arc<str>, bool> {
         let mut open: BTreeMap<Arc<str>, bool> = BTreeMap::new();
-        for state in self.units.values() {
-            let Some(group) = &state.group else { continue };
+        for state in due.iter().filter_map(|unit| self.units.get(unit)) {
+            let (Mine::Claiming { .. } | Mine::Claimed { .. }, Some(group)) = (state.mine, &state.group) else {
+                continue;
+            };
             let commit = self.sets.commit(Some(group));
-            if commit == NO_SET {
+            if commit == NO_SET || open.contains_key(group) {
                 continue;
             }
-            let aged = self.sets.aged(Some(group), self.lease.reached(state.partition), self.wait_ms);
-            let quiet = quiet(state, commit, now, aged, self.rules);
-            match open.get_mut(group) {
-                Some(open) => *open &= quiet,
-                None => {
-                    open.insert(group.clone(), quiet);
-                }
-            }
+            let quiet = |state: &UnitState| {
+                let aged = self.sets.aged(Some(group), self.lease.reached(state.partition), self.wait_ms);
+                quiet(state, commit, now, aged, self.rules)
+            };
+            open.insert(group.clone(), self.units.of_group(group).all(quiet));
         }
         open
     }
@@ -359,21 +398,19 @@ impl ControlPlane {
                 }
             }
         }
-        self.set_mine(name, Mine::Running(next));
+        // A unit that was changed is compared again.
+        if next != run {
+            self.set_mine(name, Mine::Running(next));
+        }
     }
 
     /// Whether a claim that is the last record may be used.
     fn claim_counts(&self, state: &UnitState, pass: &Pass, now: Millis) -> bool {
         let aged = !self.rules.age() || !state.contested(now);
-        let causal = !self.rules.causal() || self.position > self.highest_at;
-        let open = match (&pass.open, &state.group) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(open), Some(group)) => {
-                state.wanted.is_none() || !self.rules.barrier() || open.get(group).copied().unwrap_or(false)
-            }
-        };
-        aged && causal && open
+        let open = state.group.as_ref().is_none_or(|group| {
+            state.wanted.is_none() || !self.rules.barrier() || pass.open.get(group).copied().unwrap_or(false)
+        });
+        aged && pass.causal && open
     }
 
     /// Starts the unit, or removes the status of a left-over.
@@ -385,9 +422,9 @@ impl ControlPlane {
         now: Millis,
         actions: &mut Vec<Action>,
     ) {
-        let Some(state) = self.units.get_mut(name) else { return };
+        let Some(state) = self.units.get(name) else { return };
         if let Some(unit) = state.wanted.clone() {
-            state.mine = Mine::Running(Run { claim, set: unit.set, suspended: false, stop: None });
+            self.set_mine(name, Mine::Running(Run { claim, set: unit.set, suspended: false, stop: None }));
             actions.push(Action::StartUnit { unit, claim });
         } else if state.own_writes_read(reached) && now >= state.retry_at {
             let partition = state.partition;
@@ -438,35 +475,17 @@ impl ControlPlane {
     fn write(&mut self, name: &Arc<str>, claim: Option<u64>, now: Millis) -> Token {
         let token = next_token(&mut self.tokens);
         self.appends.insert(token, Append { since: now, unit: Some(name.clone()) });
-        if let Some(state) = self.units.get_mut(name) {
-            state.writing = Some(Write { token, claim });
-        }
+        self.units.change(name, |state| state.writing = Some(Write { token, claim }));
         token
     }
 
     fn set_mine(&mut self, name: &Arc<str>, mine: Mine) {
-        if let Some(state) = self.units.get_mut(name) {
-            state.mine = mine;
-        }
-    }
-
-    /// A unit that this worker still runs or holds, if there is one.
-    fn busy(&self) -> Option<Arc<str>> {
-        let own = self.membership.incarnation();
-        let busy = |state: &UnitState| {
-            state.writing.is_some()
-                || matches!(state.mine, Mine::Running(_) | Mine::Claiming { .. })
-                || own.is_some_and(|own| state.last.holder().is_some_and(|held| held.incarnation == own))
-        };
-        self.units.iter().find(|(_, state)| busy(state)).map(|(name, _)| name.clone())
+        self.units.change(name, |state| state.mine = mine);
     }
 
     fn stop_all_hard(&mut self, actions: &mut Vec<Action>) {
-        for (unit, state) in &mut self.units {
-            if let Some(claim) = state.stop_hard() {
-                actions.push(Action::StopUnit { unit: unit.clone(), claim, hard: true });
-            }
-        }
+        let stopped = self.units.stop_all_hard().into_iter();
+        actions.extend(stopped.map(|(unit, claim)| Action::StopUnit { unit, claim, hard: true }));
     }
 
     fn exit(&mut self, reason: ExitReason, actions: &mut Vec<Action>) {
@@ -501,7 +520,7 @@ impl ControlPlane {
             return None;
         }
         let lease = self.lease.next_end(now, self.oldest_append());
-        let due = [Some(self.lease.next_ask()), lease, self.membership.next_deadline(now), self.units_deadline];
+        let due = [Some(self.lease.next_ask()), lease, self.membership.next_deadline(now), self.units.next_deadline()];
         due.into_iter().flatten().min()
     }
 
@@ -520,15 +539,18 @@ impl ControlPlane {
         }
     }
 
-    /// When the lease that this unit runs under ends; `None` when it may not run at all. The shell hands it to the pumps after each step:
-    /// they compare it with the clock themselves, so that a stuck herder cannot keep a lease.
-    pub fn lease_until(&self, unit: &str) -> Option<Millis> {
-        let state = self.units.get(unit)?;
+    /// Until when the units of this status partition may run that were started and not stopped hard; `None`: not at all. The shell hands
+    /// it to the pumps after each step, and takes it from a unit for good when [`Action::StopUnit`] says so. They compare it with the clock
+    /// themselves, so that a stuck herder cannot keep a lease.
+    pub fn lease_of(&self, partition: i32) -> Option<Millis> {
         self.membership.incarnation()?;
-        match state.mine {
-            Mine::Running(run) if run.stop != Some(Stop::Hard) => self.lease_end(self.lease.reached(state.partition)),
-            _ => None,
-        }
+        self.lease_end(self.lease.reached(partition))
+    }
+
+    /// Compares what it keeps of the units with what they say.
+    #[cfg(test)]
+    pub(super) fn check(&self, now: Millis) {
+        self.units.check(now);
     }
 
     /// Whether this worker is a member and leased for the config topic and every status partition.
@@ -542,14 +564,12 @@ impl ControlPlane {
     }
 }
 
-/// What an event may have changed.
-#[derive(Debug, PartialEq, Eq)]
-enum Scope {
+/// What an event asks for.
+enum Next {
     /// Nothing that cannot wait for the next progress.
-    Nothing,
-    /// One unit, and nothing that lets another start.
-    Unit(Arc<str>),
-    All,
+    Wait,
+    /// To do what is due.
+    Advance,
 }
 
 /// To wait for the fence time is to wait a little longer: clocks of two machines differ in speed, and a check takes time.

@@ -42,11 +42,20 @@ pub(super) struct Lease {
     positions: Vec<i64>,
     /// For each slot, when the newest question was asked whose answer was reached.
     reached: Vec<Option<Millis>>,
+    /// Whether `reached` changed since that was last asked.
+    moved: bool,
 }
 
 impl Lease {
     pub(super) fn new(fence_ms: u64) -> Self {
-        Lease { fence_ms, next_ask: Millis(0), asks: VecDeque::new(), positions: vec![-1], reached: vec![None] }
+        Lease {
+            fence_ms,
+            next_ask: Millis(0),
+            asks: VecDeque::new(),
+            positions: vec![-1],
+            reached: vec![None],
+            moved: false,
+        }
     }
 
     /// Whether a question is due; notes it as asked now.
@@ -113,7 +122,9 @@ impl Lease {
             let Some(ends) = &ask.ends else { continue };
             for (slot, end) in ends.iter().enumerate() {
                 if self.positions.get(slot).is_some_and(|position| position >= end) {
-                    self.reached[slot] = self.reached[slot].max(Some(ask.asked_at));
+                    let reached = self.reached[slot].max(Some(ask.asked_at));
+                    self.moved |= reached != self.reached[slot];
+                    self.reached[slot] = reached;
                 }
             }
         }
@@ -123,6 +134,16 @@ impl Lease {
     pub(super) fn reached(&self, partition: i32) -> Option<Millis> {
         let status = self.reached.get(usize::try_from(partition).ok()? + 1).copied().flatten()?;
         Some(status.min(self.reached[CONFIG]?))
+    }
+
+    /// For each status partition in turn.
+    pub(super) fn reached_by_partition(&self) -> impl Iterator<Item = Option<Millis>> {
+        (0..).take(self.reached.len() - 1).map(|partition| self.reached(partition))
+    }
+
+    /// Whether something was reached since this was last asked.
+    pub(super) fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
     }
 
     /// The same for the config topic alone.

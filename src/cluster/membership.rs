@@ -111,6 +111,11 @@ impl Membership {
         }
     }
 
+    /// Everyone whose record has a value.
+    pub(super) fn members(&self) -> &Arc<[Member]> {
+        &self.members
+    }
+
     /// Whether this life is over or unknown to the fold.
     pub(super) fn is_member(&self, incarnation: Incarnation) -> bool {
         self.members.iter().any(|member| member.incarnation == incarnation)

@@ -22,7 +22,8 @@ mod rules;
 mod scenarios;
 #[cfg(test)]
 mod simulation;
+mod units;
 
 pub use control_plane::{ControlPlane, Settings};
 pub use member::{Incarnation, Member, MemberState, Millis, NO_SET, Nonce, Register, RegisterFields, Unit, WorkerId};
-pub use protocol::{Action, Event, ExitReason, Token};
+pub use protocol::{Action, Event, ExitReason, Token, WantedChange};

@@ -32,6 +32,15 @@ use super::member::{Incarnation, Member, Millis, Nonce, Register, RegisterFields
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
 
+/// A change of what is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WantedChange {
+    /// The unit is wanted from now on, like this.
+    Wanted(Unit),
+    /// The unit of this name is not wanted any more.
+    Unwanted(Arc<str>),
+}
+
 /// What happened.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -39,17 +48,16 @@ pub enum Event {
     Start,
     /// Time passed. Due at [`next_deadline`](super::ControlPlane::next_deadline); earlier or later ones do no harm to safety.
     Tick,
-    /// The state that the config topic folds to, whole, after records changed members or units. `position` is the
-    /// offset behind the last record that it takes into account.
+    /// Records of the config topic were folded. `position` is the offset behind the last one.
     Folded {
         /// Offset of the next record to fold.
         position: i64,
         /// Everyone whose last `worker-*` record has a value.
         members: Arc<[Member]>,
-        /// Every unit that somebody has to hold: names are unique. The tasks of a stopped connector are left out; the connector itself
-        /// is not, nor is anything of a paused one, since its holder writes its status. The status of a unit that is
-        /// left out is removed.
-        wanted: Arc<[Unit]>,
+        /// What this changes in the units that somebody has to hold; none are wanted at first. The tasks of a stopped connector are left
+        /// out; the connector itself is not, nor is anything of a paused one, since its holder writes its status. The status of a
+        /// unit that is left out is removed.
+        changes: Vec<WantedChange>,
     },
     /// A status record was read; each one, in the order of its partition, also those of Java, those of unknown units and own ones.
     StatusRead {

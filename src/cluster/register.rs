@@ -73,6 +73,32 @@ pub(super) struct Write {
     pub(super) claim: Option<u64>,
 }
 
+/// What a unit tells the barrier of its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BarrierView {
+    contested_until: Option<Millis>,
+    /// The set of what runs here.
+    running: Option<i64>,
+    /// Of the last record: the set that it is held for, or up to where the one that released it had folded.
+    held: Option<i64>,
+    released: Option<i64>,
+}
+
+impl BarrierView {
+    pub(super) fn of(state: &UnitState) -> Self {
+        let running = match state.mine {
+            Mine::Running(run) => Some(run.set),
+            _ => None,
+        };
+        let (held, released) = match state.last {
+            Register::Ours(fields) if fields.held => (Some(fields.set), None),
+            Register::Ours(fields) => (None, Some(fields.at)),
+            Register::Empty | Register::Foreign => (None, None),
+        };
+        BarrierView { contested_until: state.contested_until, running, held, released }
+    }
+}
+
 /// All that is known of a unit.
 #[derive(Debug, Clone)]
 pub(super) struct UnitState {
@@ -206,11 +232,6 @@ impl UnitState {
             && self.mine == Mine::Idle
             && self.writing.is_none()
             && !self.contested(now)
-    }
-
-    /// When something about this unit changes by time alone.
-    pub(super) fn next_deadline(&self, now: Millis) -> Option<Millis> {
-        [self.contested_until, Some(self.retry_at)].into_iter().flatten().filter(|at| *at > now).min()
     }
 }
 

@@ -6,6 +6,7 @@ use super::control_plane::{ControlPlane, Settings};
 use super::member::*;
 use super::protocol::{Action, Event, Token};
 use super::rules::Rules;
+use super::simulation::changes;
 
 /// Own life in most scenarios.
 const LIFE: i64 = 7;
@@ -17,6 +18,8 @@ struct Scenario {
     nonce: Nonce,
     members: Vec<Member>,
     wanted: Vec<Unit>,
+    /// Those that the control plane was told of.
+    told: Vec<Unit>,
     config: i64,
     status: i64,
     ask: Option<Token>,
@@ -58,6 +61,7 @@ impl Scenario {
             nonce: Nonce(0),
             members: Vec::new(),
             wanted: Vec::new(),
+            told: Vec::new(),
             config: 0,
             status: 0,
             ask: None,
@@ -172,8 +176,9 @@ impl Scenario {
     /// The next record of the config topic.
     fn fold(&mut self) -> Vec<String> {
         self.config += 1;
-        let (members, wanted) = (self.members.clone().into(), self.wanted.clone().into());
-        self.give(Event::Folded { position: self.config, members, wanted })
+        let changes = changes(&self.told, &self.wanted);
+        self.told = self.wanted.clone();
+        self.give(Event::Folded { position: self.config, members: self.members.clone().into(), changes })
     }
 
     /// The next record of the status topic, and the progress that comes with it.
@@ -248,7 +253,7 @@ fn refuses_java_workers() {
     assert_eq!(worker.java(true), [refused]);
     let mut worker = Scenario::running("connector-c", NO_SET);
     assert_eq!(worker.java(true), ["suspend connector-c #1"]);
-    assert_eq!(worker.plane.lease_until("connector-c"), None);
+    assert_eq!(worker.plane.lease_of(0), None);
     assert_eq!(worker.java(false), ["resume connector-c #1"]);
 }
 
@@ -414,7 +419,6 @@ fn a_lost_register_stops_hard_and_is_claimed_again_when_it_is_free() {
     worker.fold();
     assert_eq!(worker.read("connector-c", held(30, 1)), ["kill connector-c #1"]);
     assert_eq!(worker.plane.register_fields("connector-c"), None, "it may write no status any more");
-    assert_eq!(worker.plane.lease_until("connector-c"), None);
     assert_eq!(worker.read("connector-c", released(30, 1)), NOTHING, "ours has not stopped yet");
     assert_eq!(worker.stopped("connector-c", 1), ["claim connector-c #2"]);
 }
@@ -429,7 +433,7 @@ fn a_record_of_java_takes_the_register() {
 #[test]
 fn suspends_without_a_lease_and_the_register_decides_when_it_is_back() {
     let mut worker = Scenario::running("connector-c", NO_SET);
-    let until = worker.plane.lease_until("connector-c").unwrap();
+    let until = worker.plane.lease_of(0).unwrap();
     assert!(worker.plane.is_leased(Millis(until.0 - 1)) && !worker.plane.is_leased(until));
     worker.now = until.0 - 1;
     assert_eq!(worker.give(Event::Tick), NOTHING);
@@ -638,4 +642,49 @@ fn a_log_that_lost_records_ends_the_worker() {
     let said = worker.give(Event::LogLost { error: "status-0 was made anew".into() });
     assert_eq!(said[0], "kill connector-c #1");
     assert!(said[1].ends_with("read it anew: status-0 was made anew"), "{said:?}");
+}
+
+/// How many comparisons the life of this many units takes: claimed, started, kept, one of them changed, all stopped and released.
+fn comparisons_of_a_life(count: usize) -> [usize; 4] {
+    let mut worker = Scenario::joined();
+    let names: Vec<String> = (0..count).map(|number| format!("connector-{number}")).collect();
+    let mut taken = 0;
+    let mut phase =
+        |worker: &Scenario| worker.plane.comparisons - std::mem::replace(&mut taken, worker.plane.comparisons);
+    // Each comes with a record of its own.
+    for name in &names {
+        worker.wanted.push(unit(name, NO_SET));
+        worker.fold();
+    }
+    for (number, name) in names.iter().enumerate() {
+        worker.ack(&format!("claim {name} #{}", number + 1));
+        assert_eq!(worker.read(name, held(LIFE, number as u64 + 1)), [format!("start {name} #{}", number + 1)]);
+    }
+    let start = phase(&worker);
+    for _ in 0..20 {
+        assert_eq!(worker.wait(1000), NOTHING);
+    }
+    let idle = phase(&worker);
+    worker.wanted.remove(0);
+    assert_eq!(worker.fold(), [format!("stop {} #1", names[0])]);
+    worker.stopped(&names[0], 1);
+    let change = phase(&worker);
+    worker.give(Event::Shutdown { deadline: Millis(worker.now + 60_000) });
+    for (number, name) in names.iter().enumerate().skip(1) {
+        let claim = number as u64 + 1;
+        worker.stopped(name, claim);
+        worker.ack(&format!("release {name} #{claim} at {}", worker.config - 1));
+        worker.read(name, released(LIFE, claim));
+    }
+    [start, idle, change, phase(&worker)]
+}
+
+/// Counts instead of times: what an event costs must not grow with the number of units.
+#[test]
+fn an_event_costs_the_same_however_many_units_there_are() {
+    let [start, idle, change, end] = comparisons_of_a_life(500);
+    assert!(start <= 10 * 500, "{start} comparisons to start");
+    assert!(idle <= 1, "{idle} comparisons while nothing happens, but for the one that started last");
+    assert!(change <= 10, "{change} comparisons for one unit");
+    assert!(end <= 10 * 500, "{end} comparisons to stop");
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::control_plane::{ControlPlane, Settings};
 use super::member::*;
-use super::protocol::{Action, Event, Token};
+use super::protocol::{Action, Event, Token, WantedChange};
 use super::rules::Rules;
 
 const STEP_MS: u64 = 20;
@@ -50,7 +50,10 @@ enum Flying {
 struct Running {
     claim: u64,
     set: i64,
+    partition: i32,
     lease_until: Option<Millis>,
+    /// Stopped hard: it has no lease any more, whatever comes.
+    revoked: bool,
     stop_at: Option<Millis>,
     writes: usize,
 }
@@ -58,6 +61,10 @@ struct Running {
 struct Worker {
     life: u64,
     plane: Option<ControlPlane>,
+    /// Compares every unit after every event.
+    thorough: Option<ControlPlane>,
+    /// What `plane` was told to be wanted.
+    wanted: Vec<Unit>,
     nonces: BTreeSet<Nonce>,
     config: usize,
     status: [usize; PARTITIONS],
@@ -91,11 +98,21 @@ fn group_of(unit: &str) -> Option<Arc<str>> {
     unit.starts_with("task").then(|| "c".into())
 }
 
+/// What leads from one to the other.
+pub(super) fn changes(before: &[Unit], after: &[Unit]) -> Vec<WantedChange> {
+    let gone = before.iter().filter(|unit| after.iter().all(|other| other.name != unit.name));
+    let new = after.iter().filter(|unit| !before.contains(unit));
+    let gone = gone.map(|unit| WantedChange::Unwanted(unit.name.clone()));
+    gone.chain(new.map(|unit| WantedChange::Wanted(unit.clone()))).collect()
+}
+
 impl World {
     fn new(seed: u64, rules: Rules) -> Self {
         let worker = |number: usize| Worker {
             life: 0,
             plane: None,
+            thorough: None,
+            wanted: Vec::new(),
             nonces: BTreeSet::new(),
             config: 0,
             status: [0; PARTITIONS],
@@ -178,7 +195,9 @@ impl World {
         let settings = Settings { worker_id: id(number), fence_ms: FENCE_MS, nonce_seed: seed };
         let worker = &mut self.workers[number];
         worker.life += 1;
+        worker.thorough = Some(ControlPlane::with_rules(settings.clone(), Rules { only_due: false, ..self.rules }));
         worker.plane = Some(ControlPlane::with_rules(settings, self.rules));
+        worker.wanted.clear();
         worker.nonces.clear();
         worker.config = 0;
         worker.status = [0; PARTITIONS];
@@ -306,10 +325,9 @@ impl World {
             self.workers[number].config += 1;
             let position = self.workers[number].config;
             let (members, wanted) = self.fold(position);
-            self.step(
-                number,
-                Event::Folded { position: position as i64, members: members.into(), wanted: wanted.into() },
-            );
+            let changes = changes(&self.workers[number].wanted, &wanted);
+            self.workers[number].wanted = wanted;
+            self.step(number, Event::Folded { position: position as i64, members: members.into(), changes });
         }
         for (partition, stalled) in stalled.into_iter().take(PARTITIONS).enumerate() {
             while !stalled
@@ -360,14 +378,20 @@ impl World {
         let now = self.now;
         let Some(plane) = &mut self.workers[number].plane else { return };
         let mut actions = Vec::new();
-        plane.step(event, now, &mut actions);
+        plane.step(event.clone(), now, &mut actions);
+        plane.check(now);
+        if let Some(thorough) = &mut self.workers[number].thorough {
+            let mut expected = Vec::new();
+            thorough.step(event, now, &mut expected);
+            assert_eq!(actions, expected, "what was not due had to be compared");
+        }
         for action in actions {
             self.act(number, action);
         }
         let worker = &mut self.workers[number];
         let Some(plane) = &worker.plane else { return };
-        for (unit, running) in &mut worker.running {
-            running.lease_until = plane.lease_until(unit);
+        for running in worker.running.values_mut() {
+            running.lease_until = plane.lease_of(running.partition).filter(|_| !running.revoked);
         }
     }
 
@@ -443,15 +467,18 @@ impl World {
                 self.starts += 1;
                 let fields = self.workers[number].plane.as_ref().and_then(|plane| plane.register_fields(&unit.name));
                 let fields = fields.expect("a unit that was started has a claim");
-                let running = Running { claim, set: unit.set, lease_until: None, stop_at: None, writes: 1 };
+                let partition = unit.status_partition;
+                let (lease_until, revoked, stop_at) = (None, false, None);
+                let running = Running { claim, set: unit.set, partition, lease_until, revoked, stop_at, writes: 1 };
                 let before = self.workers[number].running.insert(unit.name.clone(), running);
                 assert!(before.is_none(), "{} was started twice", unit.name);
                 self.append(number, status(unit.name, unit.status_partition, Register::Ours(fields)), None);
             }
-            Action::StopUnit { unit, claim, .. } => {
+            Action::StopUnit { unit, claim, hard } => {
                 let at = self.delay();
                 let running = self.workers[number].running.get_mut(&unit).expect("only what runs is stopped");
                 assert_eq!(running.claim, claim);
+                running.revoked |= hard;
                 running.stop_at = Some(running.stop_at.map_or(at, |before| before.min(at)));
             }
             Action::Left | Action::Exit { .. } => self.down(number),

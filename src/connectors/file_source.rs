@@ -22,7 +22,7 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use connect_api::{
     ByteString, ConfigDef, ConfigKey, ConnectError, Connector, ConnectorContext, ExactlyOnceSupport, FieldMap,
@@ -48,6 +48,10 @@ const BATCH_SIZE: &str = "batch.size";
 pub(super) const FILENAME: &str = "filename";
 pub(super) const POSITION: &str = "position";
 const DEFAULT_BATCH_SIZE: i32 = 2000;
+
+/// Between a poll that found nothing and the next one: first, doubled each time up to the last, which is Java's.
+const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(100);
+const LAST_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 fn definition() -> ConfigDef {
     ConfigDef::new()
@@ -142,6 +146,11 @@ pub(super) fn position_of(offset: &FieldMap) -> Result<Option<u64>> {
     })
 }
 
+/// Looking at a file takes another thread for a moment: a thousand of them that do not grow are looked at less often than one that does.
+fn poll_interval(empty_polls: u32) -> Duration {
+    (FIRST_POLL_INTERVAL * (1 << empty_polls.saturating_sub(1).min(10))).min(LAST_POLL_INTERVAL)
+}
+
 enum Input {
     File(FileFollower),
     Stdin(Stdin),
@@ -152,6 +161,8 @@ enum Input {
 pub struct FileStreamSourceTask {
     context: Option<SourceTaskContext>,
     running: Option<Running>,
+    /// Polls in a row that found nothing.
+    empty_polls: u32,
 }
 
 struct Running {
@@ -206,7 +217,13 @@ impl SourceTask for FileStreamSourceTask {
                 Input::Stdin(stdin) => stdin.read().await?,
             };
         }
-        Ok(running.next_batch())
+        let records = running.next_batch();
+        self.empty_polls = if records.is_empty() { self.empty_polls.saturating_add(1) } else { 0 };
+        Ok(records)
+    }
+
+    fn poll_interval(&self) -> Duration {
+        poll_interval(self.empty_polls)
     }
 
     async fn stop(&mut self) -> Result<()> {

@@ -112,6 +112,13 @@ impl PhaseCell {
         self.first_failure.get().cloned()
     }
 
+    /// Whether a callback of the plug-in has taken longer than this.
+    pub fn is_overdue(&self, deadline: Duration) -> bool {
+        // Most pumps are between two callbacks, and cost no look at the clock.
+        let phase = Phase::ALL[(self.state.load(Ordering::Acquire) & 0xff) as usize];
+        phase.is_user_code() && matches!(self.current(), (phase, time) if phase.is_user_code() && time > deadline)
+    }
+
     /// The present phase and for how long it has lasted.
     pub fn current(&self) -> (Phase, Duration) {
         let state = self.state.load(Ordering::Acquire);

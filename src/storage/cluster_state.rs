@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::config_records::{Fingerprint, MemberRecord, RestartRequest, SessionKey, TargetState};
 use super::records::RawConfig;
+use super::shared_map::SharedMap;
 use crate::cluster::Incarnation;
 
 /// A connector.
@@ -64,17 +65,17 @@ pub struct ClusterState {
     pub(super) inner: Arc<Inner>,
 }
 
-/// The maps behind a snapshot. Their values are shared, so that the copy after a snapshot was handed out is one of pointers.
+/// The maps behind a snapshot. Those that grow with the connectors share what a record does not change.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Inner {
-    pub connectors: BTreeMap<Arc<str>, Arc<ConnectorEntry>>,
-    pub target_states: BTreeMap<Arc<str>, At<TargetState>>,
+    pub connectors: SharedMap<Arc<str>, Arc<ConnectorEntry>>,
+    pub target_states: SharedMap<Arc<str>, At<TargetState>>,
     /// Also those of names without a connector: their commit may stand in front of it, or be left over from a deleted one.
-    pub task_sets: BTreeMap<Arc<str>, Arc<TaskSet>>,
+    pub task_sets: SharedMap<Arc<str>, Arc<TaskSet>>,
     /// Task records that no commit has applied yet.
     pub deferred: BTreeMap<Arc<str>, BTreeMap<u32, Arc<RawConfig>>>,
-    pub task_counts: BTreeMap<Arc<str>, At<u32>>,
-    pub restarts: BTreeMap<Arc<str>, At<RestartRequest>>,
+    pub task_counts: SharedMap<Arc<str>, At<u32>>,
+    pub restarts: SharedMap<Arc<str>, At<RestartRequest>>,
     pub session_key: Option<Arc<At<SessionKey>>>,
     pub logger_levels: BTreeMap<Arc<str>, At<Arc<str>>>,
     pub members: BTreeMap<Arc<str>, Arc<MemberEntry>>,
@@ -109,7 +110,7 @@ impl ClusterState {
 
     /// The task set of a connector that exists.
     pub fn task_set(&self, name: &str) -> Option<&Arc<TaskSet>> {
-        self.inner.task_sets.get(name).filter(|_| self.inner.connectors.contains_key(name))
+        self.inner.task_sets.get(name).filter(|_| self.inner.connectors.get(name).is_some())
     }
 
     /// The task configs in force, by number; none for an inconsistent set.
@@ -142,9 +143,9 @@ impl ClusterState {
         self.task_set(name).is_some_and(|set| fenced < Some(set.commit_offset))
     }
 
-    /// The last restart request of each connector with its offset. Those before the reader's incarnation must not act.
-    pub fn restarts(&self) -> impl ExactSizeIterator<Item = (&str, &At<RestartRequest>)> {
-        self.inner.restarts.iter().map(|(name, at)| (&**name, at))
+    /// The last restart request of a connector with its offset. One before the reader's incarnation must not act.
+    pub fn restart(&self, name: &str) -> Option<&At<RestartRequest>> {
+        self.inner.restarts.get(name)
     }
 
     /// The session key of Java workers.

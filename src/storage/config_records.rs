@@ -241,6 +241,13 @@ impl ConfigRecord {
     }
 }
 
+/// The connector whose state a record with this key is part of. Task records are part of none before their commit.
+pub(super) fn connector_of(key: &[u8]) -> Option<String> {
+    let key = String::from_utf8_lossy(key);
+    let kinds = [TARGET_STATE, CONNECTOR, COMMIT, RESTART];
+    kinds.iter().find_map(|kind| key.strip_prefix(kind)).map(ToOwned::to_owned)
+}
+
 pub(super) fn connector_key(name: &str) -> String {
     format!("{CONNECTOR}{name}")
 }

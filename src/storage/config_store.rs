@@ -11,7 +11,7 @@ pub use super::aborted::LogMoved;
 use super::aborted::Restater;
 use super::cluster_state::ClusterState;
 use super::committer::{Committer, Writes};
-use super::config_records::{ConfigRecord, TASK};
+use super::config_records::{ConfigRecord, TASK, connector_of};
 use super::fold::fold;
 use super::plan;
 use super::topic_log::{
@@ -65,12 +65,21 @@ pub struct ConfigStore {
     state: watch::Receiver<ClusterState>,
 }
 
+/// What a record made of the state.
+#[derive(Debug, Clone)]
+pub struct ConfigStep {
+    /// The state after it.
+    pub state: ClusterState,
+    /// The one connector that it may have changed anything about; `None`: it is about no connector.
+    pub connector: Option<String>,
+}
+
 /// What a batch made of the state.
 #[derive(Debug, Clone)]
 pub struct ConfigUpdate {
     /// The state after each record of the batch, in order: who compares two of them misses none between. Task records are left out, since
     /// nobody sees them before their commit. May be empty.
-    pub states: Vec<ClusterState>,
+    pub steps: Vec<ConfigStep>,
     /// The offset behind the batch.
     pub position: i64,
 }
@@ -91,20 +100,21 @@ struct ConfigFold {
 impl Fold for ConfigFold {
     async fn fold(&mut self, batch: &ReadBatch, positions: &[i64]) {
         let position = positions.first().copied().unwrap_or_default();
-        let (subscribers, states) = self.apply(batch, position);
-        send_to_all(&subscribers, ConfigUpdate { states, position }).await;
+        let (subscribers, steps) = self.apply(batch, position);
+        send_to_all(&subscribers, ConfigUpdate { steps, position }).await;
     }
 }
 
 impl ConfigFold {
-    fn apply(&self, batch: &ReadBatch, position: i64) -> (Vec<mpsc::Sender<ConfigUpdate>>, Vec<ClusterState>) {
+    fn apply(&self, batch: &ReadBatch, position: i64) -> (Vec<mpsc::Sender<ConfigUpdate>>, Vec<ConfigStep>) {
         let mut core = lock(&self.core);
-        let mut states = Vec::new();
+        let mut steps = Vec::new();
         let subscribed = core.subscribers.any();
         for record in &batch.records {
             let (state, issues) = fold(std::mem::take(&mut core.state), record);
             if subscribed && !is_deferred(record) {
-                states.push(state.clone());
+                let connector = record.key.as_deref().and_then(connector_of);
+                steps.push(ConfigStep { state: state.clone(), connector });
             }
             core.state = state;
             for issue in issues {
@@ -113,7 +123,7 @@ impl ConfigFold {
         }
         core.position = position;
         self.snapshots.send_replace(core.state.clone());
-        (core.subscribers.current(), states)
+        (core.subscribers.current(), steps)
     }
 }
 

@@ -31,16 +31,14 @@ fn apply(state: &mut Inner, record: ConfigRecord, offset: i64) -> Option<FoldIss
             state.connectors.insert(name.into(), Arc::new(ConnectorEntry { config, fingerprint, offset }));
         }
         ConfigRecord::Connector(name, None) => delete_connector(state, &name),
-        ConfigRecord::TargetState(name, Some(value)) => {
-            _ = state.target_states.insert(name.into(), At { value, offset })
-        }
-        ConfigRecord::TargetState(name, None) => _ = state.target_states.remove(&*name),
+        ConfigRecord::TargetState(name, Some(value)) => state.target_states.insert(name.into(), At { value, offset }),
+        ConfigRecord::TargetState(name, None) => state.target_states.remove(&*name),
         ConfigRecord::Task(name, task, config) => {
             state.deferred.entry(name.into()).or_default().insert(task, Arc::new(config));
         }
         ConfigRecord::Commit(name, commit) => return apply_commit(state, name, commit, offset),
-        ConfigRecord::TaskCount(name, value) => _ = state.task_counts.insert(name.into(), At { value, offset }),
-        ConfigRecord::Restart(name, value) => _ = state.restarts.insert(name.into(), At { value, offset }),
+        ConfigRecord::TaskCount(name, value) => state.task_counts.insert(name.into(), At { value, offset }),
+        ConfigRecord::Restart(name, value) => state.restarts.insert(name.into(), At { value, offset }),
         ConfigRecord::SessionKey(value) => state.session_key = Some(Arc::new(At { value, offset })),
         ConfigRecord::LoggerLevel(namespace, level) => {
             state.logger_levels.insert(namespace.into(), At { value: level.into(), offset });
@@ -58,9 +56,9 @@ fn apply(state: &mut Inner, record: ConfigRecord, offset: i64) -> Option<FoldIss
 fn delete_connector(state: &mut Inner, name: &str) {
     state.connectors.remove(name);
     state.deferred.remove(name);
-    if let Some(set) = state.task_sets.get_mut(name) {
-        let commit_offset = set.commit_offset;
-        *set = Arc::new(TaskSet { count: 0, configs: Vec::new(), commit_offset, inconsistent: false, applied: None });
+    if let Some(commit_offset) = state.task_sets.get(name).map(|set| set.commit_offset) {
+        let none = TaskSet { count: 0, configs: Vec::new(), commit_offset, inconsistent: false, applied: None };
+        state.task_sets.insert(name.into(), Arc::new(none));
     }
 }
 

@@ -12,6 +12,7 @@ pub mod offset_records;
 pub mod offset_store;
 pub mod plan;
 pub mod records;
+mod shared_map;
 pub mod status_records;
 pub mod status_store;
 pub mod topic_log;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
+use super::shared_map::SharedMap;
 use super::status_records::{StatusRecord, StatusTopicRecord, TopicUse, UnitId, UnitState};
 use super::topic_log::{Fold, LogError, LogSettings, Subscribers, TopicLog, send_to_all};
 use crate::backend::{Backend, ProducerRecord, ReadBatch};
@@ -35,9 +36,9 @@ pub struct StatusState {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Inner {
-    units: BTreeMap<UnitId, Arc<UnitStatus>>,
+    units: SharedMap<UnitId, Arc<UnitStatus>>,
     /// By connector, then topic.
-    topics: BTreeMap<String, BTreeMap<String, TopicUse>>,
+    topics: SharedMap<String, Arc<BTreeMap<String, TopicUse>>>,
 }
 
 impl StatusState {
@@ -53,11 +54,10 @@ impl StatusState {
 
     /// The tasks of a connector that have a status, by number.
     pub fn tasks<'a>(&'a self, connector: &str) -> impl Iterator<Item = (u32, &'a Arc<UnitStatus>)> + use<'a> {
-        let name = connector.to_owned();
-        let range = UnitId::Task(name.clone(), 0)..=UnitId::Task(name, u32::MAX);
-        self.inner.units.range(range).filter_map(|(unit, status)| match unit {
-            UnitId::Task(_, task) => Some((*task, status)),
-            UnitId::Connector(_) => None,
+        let first = UnitId::Task(connector.to_owned(), 0);
+        self.inner.units.iter_from(&first).map_while(move |(unit, status)| match unit {
+            UnitId::Task(name, task) if *name == first.connector() => Some((*task, status)),
+            _ => None,
         })
     }
 
@@ -73,7 +73,12 @@ impl StatusState {
 
     /// The topics that a connector used since they were reset.
     pub fn topics(&self, connector: &str) -> impl Iterator<Item = (&str, &TopicUse)> {
-        self.inner.topics.get(connector).into_iter().flatten().map(|(topic, value)| (topic.as_str(), value))
+        self.inner
+            .topics
+            .get(connector)
+            .into_iter()
+            .flat_map(|topics| topics.iter())
+            .map(|(topic, value)| (topic.as_str(), value))
     }
 
     /// Applies one record (Java: `KafkaStatusBackingStore.read`). Pure.
@@ -81,14 +86,18 @@ impl StatusState {
         let inner = Arc::make_mut(&mut self.inner);
         match record {
             StatusTopicRecord::TopicUse { topic, connector, value: Some(value) } => {
-                inner.topics.entry(connector).or_default().insert(topic, value);
+                let mut topics = inner.topics.get(&connector).cloned().unwrap_or_default();
+                Arc::make_mut(&mut topics).insert(topic, value);
+                inner.topics.insert(connector, topics);
                 None
             }
             StatusTopicRecord::TopicUse { topic, connector, value: None } => {
-                if let Some(topics) = inner.topics.get_mut(&connector) {
-                    topics.remove(&topic);
+                if let Some(mut topics) = inner.topics.get(&connector).cloned() {
+                    Arc::make_mut(&mut topics).remove(&topic);
                     if topics.is_empty() {
                         inner.topics.remove(&connector);
+                    } else {
+                        inner.topics.insert(connector, topics);
                     }
                 }
                 None

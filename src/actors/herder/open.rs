@@ -116,7 +116,8 @@ impl Herder {
             self.step(Event::StatusRead { unit: name, group, partition, register }, context);
         }
         (self.config_position, self.status_positions) = (config_position, status_positions);
-        self.folded(state, context);
+        let connectors: Vec<String> = state.connectors().map(|(name, _)| name.to_owned()).collect();
+        self.folded(state, &connectors, context);
         self.progressed(context);
     }
 

@@ -4,19 +4,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix::prelude::*;
-use connect_api::Props;
+use futures_util::FutureExt;
 
 use super::answers::{connector_info, no_connector};
 use super::units::answer;
 use super::*;
-use crate::actors::handle::{ConnectorInfo, ConnectorStatus, HerderResult, Reply, TargetState};
-use crate::actors::messages::RunId;
+use crate::actors::handle::{self, ConnectorInfo, ConnectorStatus, HerderResult, Reply, TargetState};
 use crate::actors::validation;
-use crate::backend::BackendError;
-use crate::pipeline::{Failure, Phase};
 use crate::storage::config_records::{ConfigRecord, RestartRequest};
 use crate::storage::plan;
-use crate::storage::records::{RawConfig, with_values};
+use crate::storage::records::RawConfig;
 use crate::storage::topic_log::{CompareError, LogError};
 
 /// How long the answer to a restart waits for the units to say that it has begun.
@@ -34,31 +31,17 @@ impl Herder {
                 self.put(name, config, Put::Replace, context, move |result| answer(reply, result));
             }
             HerderRequest::Delete(name, reply) => {
+                let Some((logs, reply)) = accept(self.logs().cloned(), reply) else { return };
                 let check = move |state: &ClusterState| {
                     state.connector(&name).ok_or_else(|| no_connector(&name))?;
                     Ok(plan::delete_connector(&name))
                 };
-                self.transact(check, context, move |result| answer(reply, result.map(drop)));
+                self.transact(logs, check, reply, context);
             }
             HerderRequest::SetTargetState(name, target, reply) => self.set_target_state(name, target, reply, context),
-            HerderRequest::RestartConnector(name, reply) => {
-                self.restart_one(name, None, reply, context);
-            }
+            HerderRequest::RestartConnector(name, reply) => self.restart_one(name, None, reply, context),
             HerderRequest::RestartTask(name, task, reply) => self.restart_one(name, Some(task), reply, context),
-            HerderRequest::Restart(name, request, reply) => {
-                let planned = match self.planned_status(&name, request) {
-                    Ok(planned) => planned,
-                    Err(error) => return answer(reply, Err(error)),
-                };
-                let crate::actors::handle::RestartRequest { include_tasks, only_failed } = request;
-                let request = RestartRequest { include_tasks, only_failed, task: None };
-                let units = self.status_offsets(self.restart_plan(&name, request));
-                let record = plan::restart(&name, request);
-                self.append_plainly(record, context, move |result, herder, context| match result {
-                    Ok(_) => herder.answer_when_begun(units, planned, reply, context),
-                    Err(error) => answer(reply, Err(error)),
-                });
-            }
+            HerderRequest::Restart(name, request, reply) => self.restart(&name, request, reply, context),
             // Everything that only reads was answered before.
             _ => {}
         }
@@ -100,7 +83,6 @@ impl Herder {
             Err(error) => return done(Err(error)),
         };
         let deps = self.deps.clone();
-        let began = self.append_begins(context);
         let write = async move {
             // The last check is the one that was committed.
             let created = Arc::new(AtomicBool::new(false));
@@ -125,96 +107,116 @@ impl Herder {
             }
             Ok((created, info))
         };
-        context.spawn(write.into_actor(self).map(move |result, herder, context| {
-            herder.append_ended(began, context);
-            done(result);
-        }));
+        self.spawn_write(write, context, move |result, _, _| done(result));
     }
 
+    /// Checks and writes in one transaction.
     fn transact(
         &mut self,
+        logs: Logs,
         check: impl FnMut(&ClusterState) -> HerderResult<Vec<ConfigRecord>> + Send + 'static,
+        reply: Reply<()>,
         context: &mut Context<Self>,
-        done: impl FnOnce(HerderResult<()>) + 'static,
     ) {
-        let logs = match self.logs() {
-            Ok(logs) => logs.clone(),
-            Err(error) => return done(Err(error)),
-        };
-        let began = self.append_begins(context);
         let write = async move { logs.config.put(check).await.map(drop).map_err(herder_error) };
-        context.spawn(write.into_actor(self).map(move |result, herder, context| {
-            herder.append_ended(began, context);
-            done(result);
-        }));
+        self.spawn_write(write, context, move |result, _, _| answer(reply, result));
     }
 
     /// Appends one record; `done` hears of its offset.
     fn append_plainly(
         &mut self,
+        logs: Logs,
         record: ConfigRecord,
         context: &mut Context<Self>,
         done: impl FnOnce(HerderResult<i64>, &mut Self, &mut Context<Self>) + 'static,
     ) {
-        let logs = match self.logs() {
-            Ok(logs) => logs.clone(),
-            Err(error) => return done(Err(error), self, context),
-        };
-        let began = self.append_begins(context);
         let append = async move { logs.config.append(&record, BROKER_TIMEOUT).await };
-        context.spawn(append.into_actor(self).map(move |result, herder, context| {
-            herder.append_ended(began, context);
-            done(result.map_err(|error| log_error(&error)), herder, context);
+        let append = append.map(|result| result.map_err(|error| log_error(&error)));
+        self.spawn_write(append, context, done);
+    }
+
+    /// Carries out an own write to the config topic, and then `done`. While one hangs for long, there is no lease.
+    pub(super) fn spawn_write<R: 'static>(
+        &mut self,
+        write: impl Future<Output = R> + 'static,
+        context: &mut Context<Self>,
+        done: impl FnOnce(R, &mut Self, &mut Context<Self>) + 'static,
+    ) {
+        self.next_append += 1;
+        let number = self.next_append;
+        self.appends.insert(number, lease::now());
+        self.oldest_append_changed(context);
+        context.spawn(write.into_actor(self).map(move |result, herder, context| {
+            herder.appends.remove(&number);
+            herder.oldest_append_changed(context);
+            done(result, herder, context);
         }));
     }
 
+    /// The logs, for a write about a connector that is there.
+    fn logs_for(&self, connector: &str) -> HerderResult<Logs> {
+        let logs = self.logs()?;
+        self.state.connector(connector).ok_or_else(|| no_connector(connector))?;
+        Ok(logs.clone())
+    }
+
     fn set_target_state(&mut self, name: String, target: TargetState, reply: Reply<()>, context: &mut Context<Self>) {
-        if let Err(error) = self.logs() {
-            return answer(reply, Err(error));
-        }
-        if self.state.connector(&name).is_none() {
-            return answer(reply, Err(no_connector(&name)));
-        }
+        let Some((logs, reply)) = accept(self.logs_for(&name), reply) else { return };
         if target == TargetState::Stopped {
             let check = move |state: &ClusterState| {
                 state.connector(&name).ok_or_else(|| no_connector(&name))?;
                 Ok(plan::put_target_state(state, &name, target))
             };
-            return self.transact(check, context, move |result| answer(reply, result));
+            return self.transact(logs, check, reply, context);
         }
         let record = ConfigRecord::TargetState(name, Some(target));
-        self.append_plainly(record, context, move |result, _, _| answer(reply, result.map(drop)));
+        self.append_plainly(logs, record, context, move |result, _, _| answer(reply, result.map(drop)));
     }
 
     /// A restart that is answered when the unit runs again. It goes through the log, so that it reaches whoever holds the unit.
     fn restart_one(&mut self, name: String, task: Option<u32>, reply: Reply<()>, context: &mut Context<Self>) {
-        if let Err(error) = self.logs() {
-            return answer(reply, Err(error));
-        }
-        if self.state.connector(&name).is_none() {
-            return answer(reply, Err(no_connector(&name)));
-        }
+        let Some((logs, reply)) = accept(self.logs_for(&name), reply) else { return };
         if let Some(task) = task.filter(|task| *task as usize >= self.state.tasks(&name).len()) {
             return answer(reply, Err(HerderError::NotFound(format!("Task {name}-{task} not found"))));
         }
-        let unit = match task {
-            None => UnitId::Connector(name.clone()),
-            Some(task) => UnitId::Task(name.clone(), task),
-        };
         let record = plan::restart(&name, RestartRequest { include_tasks: false, only_failed: false, task });
-        self.append_plainly(record, context, move |result, herder, _| match result {
-            Ok(offset) => {
-                herder.restart_replies.push((offset, unit, reply));
-                herder.answer_restarts();
-            }
-            Err(error) => answer(reply, Err(error)),
+        let unit = match task {
+            None => UnitId::Connector(name),
+            Some(task) => UnitId::Task(name, task),
+        };
+        self.append_plainly(logs, record, context, move |result, herder, _| {
+            let Some((offset, reply)) = accept(result, reply) else { return };
+            herder.restart_replies.push((offset, unit, reply));
+            herder.answer_restarts();
+        });
+    }
+
+    /// A restart that is answered when it has begun.
+    fn restart(
+        &mut self,
+        name: &str,
+        request: handle::RestartRequest,
+        reply: Reply<ConnectorStatus>,
+        context: &mut Context<Self>,
+    ) {
+        let planned = self.logs_for(name).and_then(|logs| Ok((logs, self.planned_status(name, request)?)));
+        let Some(((logs, planned), reply)) = accept(planned, reply) else { return };
+        let handle::RestartRequest { include_tasks, only_failed } = request;
+        let request = RestartRequest { include_tasks, only_failed, task: None };
+        let units = self.status_offsets(self.restart_plan(name, request));
+        self.append_plainly(logs, plan::restart(name, request), context, move |result, herder, context| {
+            let Some((_, reply)) = accept(result, reply) else { return };
+            herder.answer_when_begun(units, planned, reply, context);
         });
     }
 
     /// Where the statuses of these units stand.
     fn status_offsets(&self, units: Vec<UnitId>) -> Vec<(UnitId, i64)> {
-        let offset = |unit: &UnitId| self.statuses.unit(unit).map_or(-1, |status| status.offset);
-        units.into_iter().map(|unit| (offset(&unit), unit)).map(|(offset, unit)| (unit, offset)).collect()
+        let with_offset = |unit| {
+            let offset = self.statuses.unit(&unit).map_or(-1, |status| status.offset);
+            (unit, offset)
+        };
+        units.into_iter().map(with_offset).collect()
     }
 
     /// Answers once each of these units has said something new: who asks for the status after this answer must not take the state
@@ -239,74 +241,6 @@ impl Herder {
         context.spawn(begun.into_actor(self));
     }
 
-    /// A connector said how its work is to be split. Written only when it differs from what is in force, and only by the holder of the connector
-    /// while it is not stopped. Tried again as long as that very run goes on and has said nothing newer.
-    pub(super) fn put_task_configs(&mut self, said: TaskConfigs, context: &mut Context<Self>) {
-        let Some(logs) = self.logs.clone() else { return };
-        let Some(incarnation) = self.plane.incarnation() else { return };
-        let Some(running) = self.running.get(&said.run.unit) else { return };
-        if running.run != said.run || running.task_configs != said.said {
-            return;
-        }
-        // Of this run: task configurations of an older connector configuration must not count as those of a newer one.
-        let offset = running.config_offset;
-        let name = said.run.unit.connector().to_owned();
-        let Some(entry) = self.state.connector(&name).filter(|entry| entry.offset == offset) else { return };
-        let configs = &said.configs;
-        let worker_id = self.parts.identity.worker_id.clone();
-        let raw = crate::actors::task_pump::task_configs(&self.deps.registry, &with_values(&entry.config), configs);
-        let check = {
-            let name = name.clone();
-            move |state: &ClusterState| {
-                let current = state.connector(&name).is_some_and(|entry| entry.offset == offset);
-                let member = state.member(&worker_id).is_some_and(|member| member.incarnation() == incarnation);
-                if !current || !member || state.target_state(&name) == TargetState::Stopped {
-                    return Err(Outdated);
-                }
-                Ok(if state.task_configs_changed(&name, &raw) {
-                    plan::put_tasks(state, &name, raw.clone())
-                } else {
-                    vec![]
-                })
-            }
-        };
-        // Nothing to write is the usual case, and needs no transaction: a reader that lags writes once too often, which is harmless.
-        if matches!(check.clone()(&self.state), Ok(records) if records.is_empty()) {
-            return;
-        }
-        let began = self.append_begins(context);
-        let write = async move { logs.config.put(check).await };
-        context.spawn(write.into_actor(self).map(move |result, herder, context| {
-            herder.append_ended(began, context);
-            match result {
-                Ok(_) | Err(CompareError::Rejected(Outdated)) => {}
-                Err(CompareError::NotWritten(LogError::Backend { error: BackendError::Refused(reason), .. })) => {
-                    let message = format!("the task configurations cannot be stored: {reason}");
-                    herder.report_failure(&said.run.unit, Failure::text(Phase::TaskConfigs, message));
-                }
-                Err(error) => {
-                    tracing::warn!(connector = name, %error, "task configurations were not written; trying again");
-                    context.run_later(backoff(said.attempt), move |herder, context| {
-                        herder.put_task_configs(TaskConfigs { attempt: said.attempt + 1, ..said }, context);
-                    });
-                }
-            }
-        }));
-    }
-
-    /// An own write to the config topic begins: while one hangs for long, there is no lease.
-    fn append_begins(&mut self, context: &mut Context<Self>) -> u64 {
-        self.next_append += 1;
-        self.appends.insert(self.next_append, lease::now());
-        self.oldest_append_changed(context);
-        self.next_append
-    }
-
-    fn append_ended(&mut self, number: u64, context: &mut Context<Self>) {
-        self.appends.remove(&number);
-        self.oldest_append_changed(context);
-    }
-
     fn oldest_append_changed(&mut self, context: &mut Context<Self>) {
         // Numbers rise with time.
         let oldest = self.appends.values().next().copied();
@@ -315,18 +249,6 @@ impl Herder {
             self.step(Event::OldestAppend(oldest), context);
         }
     }
-}
-
-/// Task configurations that a run of a connector said.
-pub(super) struct TaskConfigs {
-    /// Which run.
-    pub run: RunId,
-    /// How many times that run has said them, with this time.
-    pub said: u64,
-    /// One for each task.
-    pub configs: Vec<Props>,
-    /// How often writing them was tried.
-    pub attempt: u32,
 }
 
 /// How a configuration is put.
@@ -338,10 +260,16 @@ enum Put {
     Replace,
 }
 
-/// The task configurations are of a time that is over; whoever runs the connector now says them anew.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the connector has changed meanwhile")]
-struct Outdated;
+/// What a check found, and who asked; an error is the answer.
+fn accept<V, T>(checked: HerderResult<V>, reply: Reply<T>) -> Option<(V, Reply<T>)> {
+    match checked {
+        Ok(found) => Some((found, reply)),
+        Err(error) => {
+            answer(reply, Err(error));
+            None
+        }
+    }
+}
 
 fn herder_error(error: CompareError<HerderError>) -> HerderError {
     match error {

@@ -1,5 +1,7 @@
 //! Herders that crash, and what happens between two of them. A whole worker in memory, without REST, whose actors can be reached.
 
+mod many;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use connect_api::Props;
@@ -95,11 +97,20 @@ fn config(cluster: &str) -> WorkerConfig {
     WorkerConfig::from_props(Props::from(settings)).unwrap()
 }
 
-/// A worker for the time of a test; it is ended when the test has not.
+/// A worker of a cluster of its own, for the time of a test; it is ended when the test has not.
 fn in_a_worker(test: impl AsyncFnOnce(&mut Rig)) {
+    in_a_worker_of(new_cluster(), test);
+}
+
+/// The name of a cluster that no other test has.
+fn new_cluster() -> String {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
+    format!("herder-tests-{}", NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The same in a cluster whose topics an earlier worker may have written.
+fn in_a_worker_of(cluster: String, test: impl AsyncFnOnce(&mut Rig)) {
     supervision::install_panic_hook();
-    let cluster = format!("herder-tests-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     let pumps = pump_runtime().unwrap();
     let config = config(&cluster);
     let backend = backend::open(&config.bootstrap_servers, &ClientSettings::new()).unwrap();
@@ -384,6 +395,26 @@ fn the_end_of_an_older_run_releases_nothing() {
     });
 }
 
+/// The lease of its partition goes on for others.
+#[test]
+fn what_is_stopped_hard_has_no_lease_any_more() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        rig.create("a").await;
+        rig.running(TASK).await;
+        let claim = rig.run_of(TASK).await.claim;
+        let herder = rig.herder().await;
+        let held = within(&herder, move |herder, context| {
+            let lease = herder.running[&units::parse(TASK)].lease.clone();
+            let before = lease.holds();
+            herder.stop_unit(units::parse(TASK), claim, true, context);
+            herder.renew_leases();
+            (before, lease.holds())
+        });
+        assert_eq!(held.await, Some((true, false)));
+    });
+}
+
 /// The control plane releases a register only behind the last state.
 #[test]
 fn a_seal_waits_for_the_write_under_way() {
@@ -474,46 +505,5 @@ fn tasks_that_a_commit_has_lost_are_said_again_by_their_connector() {
         })
         .await;
         rig.running(TASK).await;
-    });
-}
-
-/// Where the time of a start goes. Prints figures and asserts none of them.
-#[test]
-#[ignore = "a measurement: cargo test --lib -- --ignored --nocapture a_start_with_many_connectors"]
-fn a_start_with_many_connectors() {
-    let many = std::env::var("CONNECT_NODE_MANY").map_or(1000, |many| many.parse().unwrap());
-    in_a_worker(async |rig| {
-        rig.joined().await;
-        let count =
-            |herder: &Herder, state| herder.statuses.units().filter(|(_, status)| status.shown.state == state).count();
-        let began = std::time::Instant::now();
-        let handle = rig.handle.clone();
-        let create = |number: usize| {
-            let handle = handle.clone();
-            async move {
-                let name = format!("c-{number}");
-                let class = ("connector.class".to_owned(), Some("FileStreamSource".to_owned()));
-                let others = [("topic", "t"), ("file", "/nothing/to/read/for/a/test"), ("name", &name)];
-                let others = others.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
-                let config = others.into_iter().chain([class]).collect();
-                handle.ask(|reply| HerderRequest::PutConfig { name, config, reply }).await.unwrap();
-            }
-        };
-        futures_util::stream::iter(0..many).map(create).buffer_unordered(64).collect::<Vec<()>>().await;
-        println!("{many} connectors created after {:?}", began.elapsed());
-        let all = move |herder: &mut Herder| count(herder, UnitState::Running) >= 2 * many;
-        rig.until("all run", all).await;
-        println!("... all run after {:?}", began.elapsed());
-        let began = std::time::Instant::now();
-        rig.crash_herder().await;
-        rig.until("the next herder runs all", move |herder| {
-            herder.number == 2
-                && herder.running.values().filter(|running| running.outcome.is_some()).count() >= 2 * many
-        })
-        .await;
-        println!("a new herder runs all after {:?}", began.elapsed());
-        let began = std::time::Instant::now();
-        rig.shutdown.ask();
-        println!("{:?} after {:?}", rig.end().await, began.elapsed());
     });
 }

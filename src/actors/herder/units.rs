@@ -6,14 +6,14 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use super::requests::TaskConfigs;
+use super::task_configs::TaskConfigs;
 use super::*;
 use crate::actors::handle::{ConnectorTaskId, HerderResult, Reply, TargetState};
 use crate::actors::messages::{RunId, StartUnit, Steer, SteerUnit, UnitEvent, UnitReport, UnitSpec};
 use crate::actors::status::{Purpose, SealUnit};
 use crate::actors::validation;
 use crate::backend::partitioner::partition_for_key;
-use crate::cluster::{Member, NO_SET, RegisterFields, Unit};
+use crate::cluster::{Member, NO_SET, RegisterFields, Unit, WantedChange};
 use crate::pipeline::{Failure, Phase};
 use crate::storage::records::with_values;
 use crate::storage::status_records::{StatusTopicRecord, UnitState};
@@ -40,7 +40,6 @@ pub(super) struct Running {
     waiting: Vec<Reply<()>>,
     /// How this start came out: that it ran, or why not.
     pub(super) outcome: Option<HerderResult<()>>,
-    suspended: bool,
     /// How often a connector has said its task configurations: only the last ones are written.
     pub(super) task_configs: u64,
     /// Offset of the last commit for which the connector was asked for its task configurations again.
@@ -80,38 +79,52 @@ pub(super) fn members(state: &ClusterState) -> Arc<[Member]> {
     state.members().map(member).collect()
 }
 
-/// Every connector, also a stopped one, whose status somebody has to hold, and every task of the set in force.
-pub(super) fn wanted(state: &ClusterState, status_partitions: usize) -> Arc<[Unit]> {
-    let mut wanted = Vec::new();
-    let mut push = |unit: UnitId, set| {
-        wanted.push(Unit {
-            name: name(&unit),
-            group: group(&unit),
-            set,
-            status_partition: partition_for_key(&unit.key(), status_partitions as i32),
-        });
-    };
-    for (connector, _) in state.connectors() {
-        push(UnitId::Connector(connector.to_owned()), NO_SET);
-        if let Some(set) = state.task_set(connector)
-            && state.target_state(connector) != TargetState::Stopped
-        {
-            for task in (0_u32..).take(set.configs.len()) {
-                push(UnitId::Task(connector.to_owned(), task), set.commit_offset);
-            }
-        }
+/// What somebody has to run or to speak for of a connector: itself, also when it is stopped, and the tasks of the set in force.
+fn wanted(state: &ClusterState, connector: &str, status_partitions: usize) -> Vec<Unit> {
+    if state.connector(connector).is_none() {
+        return Vec::new();
     }
-    wanted.into()
+    let unit = |unit: UnitId, set| Unit {
+        name: name(&unit),
+        group: group(&unit),
+        set,
+        status_partition: partition_for_key(&unit.key(), status_partitions as i32),
+    };
+    let mut wanted = vec![unit(UnitId::Connector(connector.to_owned()), NO_SET)];
+    if let Some(set) = state.task_set(connector)
+        && state.target_state(connector) != TargetState::Stopped
+    {
+        let tasks = (0_u32..).take(set.configs.len());
+        wanted.extend(tasks.map(|task| unit(UnitId::Task(connector.to_owned(), task), set.commit_offset)));
+    }
+    wanted
+}
+
+/// What is wanted otherwise of a connector in another state.
+pub(super) fn changes(
+    before: &ClusterState,
+    after: &ClusterState,
+    connector: &str,
+    status_partitions: usize,
+) -> Vec<WantedChange> {
+    let (before, after) = (wanted(before, connector, status_partitions), wanted(after, connector, status_partitions));
+    // Both name the connector first and then its tasks by number: what both have stands at the same place.
+    let gone = before.get(after.len()..).unwrap_or_default().iter();
+    let gone = gone.map(|unit| WantedChange::Unwanted(unit.name.clone())).collect::<Vec<_>>();
+    let new = after.into_iter().enumerate().filter(|(place, unit)| before.get(*place) != Some(unit));
+    gone.into_iter().chain(new.map(|(_, unit)| WantedChange::Wanted(unit))).collect()
 }
 
 impl Herder {
     pub(super) fn start_unit(&mut self, unit: &Unit, claim: u64) {
-        self.start(RunId { unit: parse(&unit.name), herder: self.number, claim, start: 0 }, Lease::default());
+        let partition = self.leases.entry(unit.status_partition).or_default();
+        partition.set(self.plane.lease_of(unit.status_partition));
+        let lease = partition.of_unit();
+        self.start(RunId { unit: parse(&unit.name), herder: self.number, claim, start: 0 }, lease);
     }
 
     fn start(&mut self, run: RunId, lease: Lease) {
         let unit = run.unit.clone();
-        lease.set(self.plane.lease_until(&name(&unit)));
         // Wanted units come from the same state, so the connector is there.
         let Some(connector) = self.state.connector(unit.connector()) else { return };
         let target = self.state.target_state(unit.connector());
@@ -126,7 +139,6 @@ impl Herder {
             hard: false,
             waiting: Vec::new(),
             outcome: None,
-            suspended: false,
             healed: None,
             task_configs: 0,
         };
@@ -134,8 +146,11 @@ impl Herder {
         if let Some(old) = self.running.insert(unit.clone(), running)
             && let Some(running) = self.running.get_mut(&unit)
         {
-            suspended = old.suspended && old.run.claim == running.run.claim;
-            (running.waiting, running.suspended) = (old.waiting, suspended);
+            suspended = old.run.claim == running.run.claim && self.suspended.contains(&unit);
+            running.waiting = old.waiting;
+        }
+        if !suspended {
+            self.suspended.remove(&unit);
         }
         let Some(offsets) = self.logs.as_ref().map(|logs| logs.offsets.clone()) else { return };
         match self.spec(&run) {
@@ -192,7 +207,10 @@ impl Herder {
             return self.seal(unit, claim, context);
         };
         running.ending = true;
-        running.hard |= hard;
+        if hard {
+            running.hard = true;
+            running.lease.revoke();
+        }
         steer_to_stop(&self.worker, &running.run, graceful, hard);
     }
 
@@ -227,9 +245,13 @@ impl Herder {
 
     pub(super) fn suspend_unit(&mut self, unit: &UnitId, claim: u64, suspend: bool) {
         let Some(running) = self.running.get_mut(unit).filter(|running| running.run.claim == claim) else { return };
-        running.suspended = suspend;
         let steer = if suspend { Steer::Suspend } else { Steer::Unsuspend };
         self.worker.do_send(SteerUnit { run: running.run.clone(), steer });
+        if suspend {
+            self.suspended.insert(unit.clone());
+        } else {
+            self.suspended.remove(unit);
+        }
         self.show_suspended();
         if !suspend {
             // What happened without a lease could not be written then.
@@ -239,14 +261,15 @@ impl Herder {
 
     /// Also when the last of those that were suspended has ended.
     pub(super) fn show_suspended(&self) {
-        let suspended = self.running.values().any(|running| running.suspended);
+        let suspended = !self.suspended.is_empty();
         self.deps.metrics.worker().suspended.store(suspended, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// The state of the config topic changed: units that run are steered or started again.
-    pub(super) fn follow_state(&mut self) {
-        let units: Vec<UnitId> = self.running.keys().cloned().collect();
-        for unit in units {
+    /// What the config topic says of a connector may have changed: what runs of it is steered or started again.
+    pub(super) fn follow_connector(&mut self, connector: &str) {
+        let (first, last) = (UnitId::Task(connector.to_owned(), 0), UnitId::Task(connector.to_owned(), u32::MAX));
+        let tasks = self.running.range(first..=last).map(|(unit, _)| unit.clone());
+        for unit in std::iter::once(UnitId::Connector(connector.to_owned())).chain(tasks).collect::<Vec<_>>() {
             let Some(running) = self.running.get_mut(&unit).filter(|running| !running.ending) else { continue };
             let target = self.state.target_state(unit.connector());
             if running.target != target {
@@ -262,7 +285,7 @@ impl Herder {
                 self.heal_task_set(&unit);
             }
         }
-        self.act_on_restart_requests();
+        self.act_on_restart_request(connector);
     }
 
     /// A commit came whose task records are not in the log, so that nobody can run them: the connector says them again.
@@ -276,28 +299,20 @@ impl Herder {
         self.worker.do_send(SteerUnit { run: running.run.clone(), steer: Steer::Reconfigure });
     }
 
-    fn act_on_restart_requests(&mut self) {
+    fn act_on_restart_request(&mut self, connector: &str) {
+        let Some(at) = self.state.restart(connector).filter(|at| at.offset > self.restarts_seen) else { return };
+        // A request that comes while this worker is no member was for whoever ran then.
         if self.plane.incarnation().is_none() {
             return;
         }
-        let seen = self.restarts_seen;
-        let new: Vec<_> = self
-            .state
-            .restarts()
-            .filter(|(_, at)| at.offset > seen)
-            .map(|(name, at)| (name.to_owned(), at.clone()))
-            .collect();
-        for (connector, at) in new {
-            self.restarts_seen = self.restarts_seen.max(at.offset);
-            for unit in self.restart_plan(&connector, at.value) {
-                if self.running.get(&unit).is_some_and(|running| running.restart) {
-                    continue;
-                }
-                self.set_state(&unit, UnitState::Restarting, None);
-                self.restart_unit(&unit);
+        self.restarts_seen = at.offset;
+        for unit in self.restart_plan(connector, at.value) {
+            if self.running.get(&unit).is_some_and(|running| running.restart) {
+                continue;
             }
+            self.set_state(&unit, UnitState::Restarting, None);
+            self.restart_unit(&unit);
         }
-        self.answer_restarts();
     }
 
     /// The pump of a unit said something.
@@ -350,9 +365,12 @@ impl Herder {
 
     /// Writes the state of a unit, provided that its claim is the one that counts.
     pub(super) fn publish(&mut self, unit: &UnitId) {
-        let Some(running) = self.running.get(unit).filter(|running| !running.hard && !running.suspended) else {
+        let Some(running) = self.running.get(unit).filter(|running| !running.hard) else {
             return;
         };
+        if self.suspended.contains(unit) {
+            return;
+        }
         if self.seals.contains(&(unit.clone(), running.run.claim)) {
             // It has ended, and the control plane hears of that as soon as nothing is under way.
             return;
@@ -420,6 +438,7 @@ impl Herder {
         self.seals.remove(&(unit.clone(), claim));
         if self.running.get(&unit).is_some_and(|running| running.run.claim == claim) {
             self.running.remove(&unit);
+            self.suspended.remove(&unit);
             self.show_suspended();
         }
         self.step(Event::UnitStopped { unit: name(&unit), claim }, context);
@@ -471,5 +490,65 @@ impl Handler<UnitReport> for Herder {
             UnitEvent::Ended => tracing::debug!(unit = %run.unit, "an older run has ended"),
             _ => tracing::debug!(unit = %run.unit, ?event, "a report of an older run is ignored"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use connect_api::TimestampType;
+
+    use super::*;
+    use crate::backend::ConsumerRecord;
+    use crate::storage::config_records::{Commit, ConfigRecord};
+    use crate::storage::fold::fold;
+    use crate::storage::plan;
+
+    const PARTITIONS: usize = 3;
+    const NAMES: [&str; 3] = ["a", "b", "a-0"];
+
+    fn folded(state: &ClusterState, record: &ConfigRecord) -> ClusterState {
+        let (key, value) = (Some(record.key()), record.value());
+        let (offset, timestamp, timestamp_type) = (state.next_offset(), -1, TimestampType::CreateTime);
+        let record = ConsumerRecord { source: 0, offset, timestamp, timestamp_type, key, value, headers: Vec::new() };
+        fold(state.clone(), &record).0
+    }
+
+    /// What somebody does to a connector.
+    fn records(rng: &mut fastrand::Rng, state: &ClusterState, name: &str) -> Vec<ConfigRecord> {
+        let config = || [("v".to_owned(), Some(String::new()))].into_iter().collect();
+        match rng.u8(0..6) {
+            0 => plan::delete_connector(name),
+            1 => plan::put_connector(state, name, config(), None),
+            2 => plan::put_target_state(state, name, TargetState::Stopped),
+            3 => plan::put_target_state(state, name, TargetState::Started),
+            4 => plan::put_tasks(state, name, (0..rng.usize(0..4)).map(|_| config()).collect()),
+            // Its task records are not in the log.
+            _ => vec![ConfigRecord::Commit(name.to_owned(), Commit { tasks: 2, config: None })],
+        }
+    }
+
+    #[test]
+    fn changes_of_the_touched_connector_lead_to_what_the_whole_state_wants() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let (mut state, mut told, mut changed) = (ClusterState::default(), BTreeMap::new(), 0);
+        for _ in 0..2_000 {
+            let name = NAMES[rng.usize(0..NAMES.len())];
+            for record in records(&mut rng, &state, name) {
+                let after = folded(&state, &record);
+                let before = std::mem::replace(&mut state, after);
+                for change in changes(&before, &state, name, PARTITIONS) {
+                    changed += 1;
+                    match change {
+                        WantedChange::Wanted(unit) => _ = told.insert(unit.name.clone(), unit),
+                        WantedChange::Unwanted(name) => assert!(told.remove(&name).is_some(), "{name} was not wanted"),
+                    }
+                }
+                let whole = NAMES.iter().flat_map(|name| wanted(&state, name, PARTITIONS));
+                assert_eq!(told, whole.map(|unit| (unit.name.clone(), unit)).collect(), "after {record:?}");
+            }
+        }
+        assert!(changed > 500, "only {changed} changes");
     }
 }

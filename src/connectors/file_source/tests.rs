@@ -194,3 +194,9 @@ fn the_settings_are_those_of_java() {
         ]
     );
 }
+
+#[test]
+fn a_file_that_does_not_grow_is_looked_at_less_and_less_often() {
+    let intervals = [0, 1, 2, 3, 4, 5, 6, u32::MAX].map(|empty| super::poll_interval(empty).as_millis());
+    assert_eq!(intervals, [100, 100, 200, 400, 800, 1000, 1000, 1000]);
+}

@@ -285,11 +285,11 @@ fn compact(records: &[ConsumerRecord], choices: &[bool]) -> Vec<ConsumerRecord> 
 fn essence(state: &ClusterState) -> Inner {
     let mut inner = Inner::clone(&state.inner);
     inner.next_offset = 0;
-    for (name, set) in &mut inner.task_sets {
-        if !inner.connectors.contains_key(&**name) {
+    for (name, set) in state.inner.task_sets.iter() {
+        if inner.connectors.get(name).is_none() {
             let commit_offset = set.commit_offset;
             let nothing = TaskSet { count: 0, configs: Vec::new(), commit_offset, inconsistent: false, applied: None };
-            *set = Arc::new(nothing);
+            inner.task_sets.insert(name.clone(), Arc::new(nothing));
         }
     }
     inner

@@ -3,7 +3,7 @@ use std::sync::atomic::AtomicUsize;
 use super::super::aborted;
 use super::super::cluster_state::ClusterState;
 use super::super::config_records::{ConfigRecord, MemberRecord, TargetState};
-use super::super::config_store::NotEvicted;
+use super::super::config_store::{ConfigStep, NotEvicted};
 use super::super::plan;
 use super::super::topic_log::{COMPARE_AND_APPEND_TIMEOUT, CompareError};
 use super::transactions::{Doubt, Wrapped};
@@ -188,7 +188,9 @@ async fn a_subscriber_sees_the_state_after_each_record() {
     let mut seen = Vec::new();
     while let Ok(update) = updates.try_recv() {
         assert!(update.position >= position);
-        seen.extend(update.states.iter().map(|state| (state.task_set("a").is_some(), state.target_state("a"))));
+        let state = |step: &ConfigStep| (step.state.task_set("a").is_some(), step.state.target_state("a"));
+        assert!(update.steps.iter().all(|step| step.connector.as_deref() == Some("a")));
+        seen.extend(update.steps.iter().map(state));
     }
     assert_eq!(seen, [(true, TargetState::Started), (true, TargetState::Stopped)]);
 }

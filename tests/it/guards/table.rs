@@ -277,6 +277,27 @@ pub(super) const GUARDS: &[Guard] = &[
         test: "cluster::scenarios::an_unwanted_unit_is_stopped_released_and_forgotten",
     },
     Guard {
+        name: "a unit is compared again when what all comparisons look at has changed",
+        file: "src/cluster/control_plane.rs",
+        guard: "self.compared_with = common;\n            self.units.all_due();",
+        removed: "self.compared_with = common;",
+        test: "cluster::scenarios::an_append_without_an_answer_ends_the_lease",
+    },
+    Guard {
+        name: "a unit that lets its barrier open wakes its group",
+        file: "src/cluster/units.rs",
+        guard: "if group_cares {",
+        removed: "if false {",
+        test: "cluster::scenarios::a_new_set_waits_until_the_older_one_is_quiet_and_no_longer",
+    },
+    Guard {
+        name: "what stops hard has no lease, although its partition has",
+        file: "src/actors/herder/units.rs",
+        guard: "            running.lease.revoke();\n",
+        removed: "",
+        test: "actors::herder::tests::what_is_stopped_hard_has_no_lease_any_more",
+    },
+    Guard {
         name: "a panic of a plug-in is the failure of its pump",
         file: "src/actors/pump.rs",
         guard: "match Caught(Box::pin(future)).await {",

@@ -1,0 +1,163 @@
+//! One worker with many connectors.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::*;
+
+/// Requests of the measurement that are under way at a time.
+const CLIENTS: usize = 16;
+
+/// Between two looks at the worker that is measured: looking is work of the herder, too.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// How long the worker is left alone to see what it costs when nothing happens.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// After a change: longer than the connector and its tasks take to start anew.
+const SETTLE: Duration = Duration::from_millis(500);
+
+async fn rest(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+/// Sources and sinks, by turns.
+fn settings(number: usize) -> (String, BTreeMap<String, Option<String>>) {
+    let name = format!("c-{number}");
+    let (class, topic, file) = match number % 2 {
+        0 => ("FileStreamSource", "topic", "/nothing/to/read/for/a/test"),
+        _ => ("FileStreamSink", "topics", "/dev/null"),
+    };
+    let settings = [("name", &*name), ("connector.class", class), (topic, "t"), ("file", file)];
+    let config = settings.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
+    (name, config.into())
+}
+
+impl Rig {
+    async fn put(&self, number: usize, also: Option<(&str, &str)>) -> Duration {
+        let (name, mut config) = settings(number);
+        config.extend(also.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))));
+        let began = Instant::now();
+        self.handle.ask(|reply| HerderRequest::PutConfig { name, config, reply }).await.unwrap();
+        began.elapsed()
+    }
+
+    /// Units whose last status says so.
+    async fn count(&self, state: UnitState) -> usize {
+        let count = move |herder: &mut Herder, _: &mut Context<Herder>| {
+            herder.statuses.units().filter(|(_, status)| status.shown.state == state).count()
+        };
+        within(&self.herder().await, count).await.unwrap_or_default()
+    }
+
+    async fn until_running(&self, units: usize) {
+        let began = Instant::now();
+        while self.count(UnitState::Running).await != units {
+            assert!(began.elapsed() < 3 * PATIENCE, "never happened: {units} units run");
+            rest(LOOK).await;
+        }
+    }
+
+    /// Where the last status of each unit stands.
+    async fn status_offsets(&self) -> BTreeMap<UnitId, i64> {
+        let offsets = |herder: &mut Herder, _: &mut Context<Herder>| {
+            herder.statuses.units().map(|(unit, status)| (unit.clone(), status.offset)).collect()
+        };
+        within(&self.herder().await, offsets).await.unwrap()
+    }
+}
+
+/// Time of all threads of this process on a processor.
+fn processor_time() -> Duration {
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let ticks: u32 = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u32>().unwrap()).sum();
+    TICK * ticks
+}
+
+/// Where the time goes with many connectors. Prints figures and asserts none of them.
+#[test]
+#[ignore = "a measurement: cargo test --release --lib -- --ignored --nocapture many_connectors_in_figures"]
+fn many_connectors_in_figures() {
+    let many = std::env::var("CONNECT_NODE_MANY").map_or(1000, |many| many.parse().unwrap());
+    let cluster = new_cluster();
+    in_a_worker_of(cluster.clone(), async |rig| {
+        rig.joined().await;
+        let began = Instant::now();
+        let puts = futures_util::stream::iter(0..many).map(|number| rig.put(number, None));
+        let mut took: Vec<Duration> = puts.buffer_unordered(CLIENTS).collect().await;
+        took.sort_unstable();
+        let (p50, p99) = (took[many / 2], took[many * 99 / 100]);
+        println!("{many} connectors: created after {:?}, each p50 {p50:?}, p99 {p99:?}", began.elapsed());
+        rig.until_running(2 * many).await;
+        println!("... all run after {:?}", began.elapsed());
+        let before = processor_time();
+        rest(IDLE).await;
+        let share = (processor_time() - before).as_secs_f64() / IDLE.as_secs_f64();
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().count();
+        println!("... idle: {:.1} % of a core, {threads} threads", share * 100.0);
+        let before = rig.status_offsets().await;
+        let one = rig.put(0, Some(("batch.size", "17"))).await;
+        rest(SETTLE).await;
+        rig.until_running(2 * many).await;
+        let after = rig.status_offsets().await;
+        let touched =
+            after.iter().filter(|(unit, at)| unit.connector() != "c-0" && before.get(unit) != Some(at)).count();
+        println!("... one change after {one:?}, {touched} other units touched");
+        let began = Instant::now();
+        rig.crash_herder().await;
+        rig.until("the next herder runs all", move |herder| {
+            let begun = herder.running.values().filter(|running| running.outcome.is_some()).count();
+            herder.number == 2 && begun >= 2 * many
+        })
+        .await;
+        println!("... a new herder runs all after {:?}", began.elapsed());
+        let began = Instant::now();
+        rig.shutdown.ask();
+        println!("... {:?} after {:?}", rig.end().await, began.elapsed());
+    });
+    let began = Instant::now();
+    in_a_worker_of(cluster.clone(), async |rig| {
+        rig.joined().await;
+        println!("... a new worker has joined after {:?}", began.elapsed());
+        rig.until_running(2 * many).await;
+        println!("... and runs all after {:?}", began.elapsed());
+        let began = Instant::now();
+        let delete = |number: usize| {
+            let handle = rig.handle.clone();
+            async move { handle.ask(|reply| HerderRequest::Delete(format!("c-{number}"), reply)).await.unwrap() }
+        };
+        futures_util::stream::iter(0..many).map(delete).buffer_unordered(CLIENTS).collect::<Vec<()>>().await;
+        while !rig.status_offsets().await.is_empty() {
+            assert!(began.elapsed() < 3 * PATIENCE, "statuses are left");
+            rest(LOOK).await;
+        }
+        println!("... all deleted after {:?}", began.elapsed());
+    });
+    memory::forget(&cluster);
+}
+
+#[test]
+fn a_change_of_one_connector_touches_no_other() {
+    const MANY: usize = 40;
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        for number in 0..MANY {
+            rig.put(number, None).await;
+        }
+        rig.until_running(2 * MANY).await;
+        let before = rig.status_offsets().await;
+        rig.put(0, Some(("batch.size", "17"))).await;
+        let task = UnitId::Task("c-0".into(), 0);
+        let old = before[&task];
+        rig.until("the task runs anew", move |herder| {
+            let status = herder.statuses.unit(&UnitId::Task("c-0".into(), 0));
+            status.is_some_and(|status| status.offset > old && status.shown.state == UnitState::Running)
+        })
+        .await;
+        let after = rig.status_offsets().await;
+        let touched = after.iter().filter(|(unit, at)| before.get(unit) != Some(at)).map(|(unit, _)| unit.connector());
+        assert!(touched.clone().all(|connector| connector == "c-0"), "{:?}", touched.collect::<Vec<_>>());
+    });
+}

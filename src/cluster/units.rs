@@ -1,0 +1,258 @@
+//! All units that this worker knows, and which of them have to be compared.
+//!
+//! Comparing every unit after every event costs the square of their number when many start or stop at once. So a unit is *due*
+//! only when something has changed that its comparison looks at:
+//!
+//! | what changed | due |
+//! |---|---|
+//! | the unit itself | the unit |
+//! | what it tells the barrier of its group | its group |
+//! | a point in time of the unit has come | its group |
+//! | how far an end is reached, or the fold | units that wait for that |
+//! | the newest set of a group | the group |
+//! | anything that all comparisons have in common | all |
+//!
+//! Every change of a unit goes through [`Units::change`], which keeps the indexes. What is compared once too often costs
+//! time and nothing else; the simulation compares this with a worker that compares every unit each time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::member::{Incarnation, Millis, Unit};
+use super::register::{BarrierView, Mine, UnitState};
+
+type Name = Arc<str>;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Units {
+    states: BTreeMap<Name, UnitState>,
+    groups: BTreeMap<Name, BTreeSet<Name>>,
+    due: BTreeSet<Name>,
+    /// Those that may take a step when an end is reached or more is folded.
+    waiting: BTreeSet<Name>,
+    /// Those that run, are claimed or are held here.
+    busy: BTreeSet<Name>,
+    /// When units change by time alone.
+    deadlines: BTreeSet<(Millis, Name)>,
+    /// Own life.
+    own: Option<Incarnation>,
+}
+
+/// What the indexes know of a unit.
+#[derive(Default, PartialEq, Eq)]
+struct Indexed {
+    waiting: bool,
+    busy: bool,
+    deadlines: [Option<Millis>; 2],
+}
+
+impl Indexed {
+    fn of(state: &UnitState, own: Option<Incarnation>) -> Self {
+        let held = state.last.holder().is_some_and(|held| Some(held.incarnation) == own);
+        let waiting = match state.mine {
+            Mine::Running(_) => false,
+            Mine::Claiming { .. } | Mine::Claimed { .. } => true,
+            Mine::Idle => state.wanted.is_none() || held,
+        };
+        let runs = matches!(state.mine, Mine::Running(_) | Mine::Claiming { .. });
+        Indexed {
+            waiting,
+            busy: state.writing.is_some() || runs || held,
+            deadlines: [state.contested_until, Some(state.retry_at).filter(|at| *at > Millis(0))],
+        }
+    }
+}
+
+fn put(set: &mut BTreeSet<Name>, name: &Name, is_in: bool) {
+    if is_in {
+        set.insert(name.clone());
+    } else {
+        set.remove(name);
+    }
+}
+
+impl Units {
+    pub(super) fn get(&self, name: &str) -> Option<&UnitState> {
+        self.states.get(name)
+    }
+
+    /// Makes room for a unit, if it is not known.
+    pub(super) fn enter(&mut self, name: &Name, group: Option<&Name>, partition: i32) {
+        if self.states.contains_key(name) {
+            return;
+        }
+        self.states.insert(name.clone(), UnitState::new(group.cloned(), partition));
+        if let Some(group) = group {
+            self.groups.entry(group.clone()).or_default().insert(name.clone());
+        }
+        // A unit without a record may close a barrier that was open.
+        self.index(name, &Indexed::default());
+        self.due_with_group(name);
+    }
+
+    /// Changes a unit, which is due then.
+    pub(super) fn change<T>(&mut self, name: &Name, change: impl FnOnce(&mut UnitState) -> T) -> Option<T> {
+        let state = self.states.get_mut(name)?;
+        let (before, view) = (Indexed::of(state, self.own), BarrierView::of(state));
+        let result = change(state);
+        let group_cares = BarrierView::of(state) != view;
+        self.index(name, &before);
+        if group_cares {
+            self.due_with_group(name);
+        } else {
+            self.due.insert(name.clone());
+        }
+        Some(result)
+    }
+
+    pub(super) fn remove(&mut self, name: &Name) {
+        let Some(state) = self.states.get(name) else { return };
+        let before = Indexed::of(state, self.own);
+        self.reindex(name, &before, &Indexed::default());
+        self.due_with_group(name);
+        self.due.remove(name);
+        if let Some(group) = self.states.remove(name).and_then(|state| state.group)
+            && let Some(names) = self.groups.get_mut(&group)
+        {
+            names.remove(name);
+            if names.is_empty() {
+                self.groups.remove(&group);
+            }
+        }
+    }
+
+    fn index(&mut self, name: &Name, before: &Indexed) {
+        let Some(now) = self.states.get(name).map(|state| Indexed::of(state, self.own)) else { return };
+        self.reindex(name, before, &now);
+    }
+
+    /// A point in time that has come is in the indexes no more, and comes not back.
+    fn reindex(&mut self, name: &Name, before: &Indexed, now: &Indexed) {
+        if before.waiting != now.waiting {
+            put(&mut self.waiting, name, now.waiting);
+        }
+        if before.busy != now.busy {
+            put(&mut self.busy, name, now.busy);
+        }
+        for at in before.deadlines.iter().filter(|at| !now.deadlines.contains(at)).flatten() {
+            self.deadlines.remove(&(*at, name.clone()));
+        }
+        for at in now.deadlines.iter().filter(|at| !before.deadlines.contains(at)).flatten() {
+            self.deadlines.insert((*at, name.clone()));
+        }
+    }
+
+    fn due_with_group(&mut self, name: &Name) {
+        match self.states.get(name).and_then(|state| state.group.clone()) {
+            Some(group) => self.group_due(&group),
+            None => _ = self.due.insert(name.clone()),
+        }
+    }
+
+    /// All units of a group are due.
+    pub(super) fn group_due(&mut self, group: &Name) {
+        self.due.extend(self.groups.get(group).into_iter().flatten().cloned());
+    }
+
+    /// Units that may have waited for an end to be reached, or for more to be folded, are due.
+    pub(super) fn waiting_due(&mut self) {
+        self.due.extend(self.waiting.iter().cloned());
+    }
+
+    pub(super) fn all_due(&mut self) {
+        self.due.extend(self.states.keys().cloned());
+    }
+
+    /// Units of which a point in time has come are due.
+    pub(super) fn time_due(&mut self, now: Millis) {
+        while self.deadlines.first().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, name)) = self.deadlines.pop_first()
+        {
+            self.due_with_group(&name);
+        }
+    }
+
+    /// What is due, in the order of names. It is due no more.
+    pub(super) fn take_due(&mut self) -> BTreeSet<Name> {
+        std::mem::take(&mut self.due)
+    }
+
+    /// The next point in time of a unit; it may lie in the past.
+    pub(super) fn next_deadline(&self) -> Option<Millis> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// A unit that this worker still runs or holds, if there is one.
+    pub(super) fn busy(&self) -> Option<&Name> {
+        self.busy.first()
+    }
+
+    /// The units of a group.
+    pub(super) fn of_group(&self, group: &Name) -> impl Iterator<Item = &UnitState> {
+        self.groups.get(group).into_iter().flatten().filter_map(|name| self.states.get(name))
+    }
+
+    /// The offset of the commit of the newest set of which units of this group are wanted.
+    pub(super) fn newest_set(&self, group: &Name) -> Option<i64> {
+        self.of_group(group).filter_map(|state| state.wanted.as_ref()).map(|unit| unit.set).max()
+    }
+
+    /// Takes in how a unit is wanted now. Returns its group.
+    pub(super) fn want(&mut self, name: &Name, wanted: Option<&Unit>) -> Option<Name> {
+        if let Some(unit) = wanted {
+            self.enter(name, unit.group.as_ref(), unit.status_partition);
+        }
+        self.change(name, |state| {
+            state.wanted = wanted.cloned();
+            state.group.clone()
+        })?
+    }
+
+    /// Own life began, or ended.
+    pub(super) fn set_own(&mut self, own: Option<Incarnation>) {
+        if self.own == own {
+            return;
+        }
+        self.own = own;
+        (self.waiting, self.busy) = Default::default();
+        for (name, state) in &self.states {
+            let now = Indexed::of(state, own);
+            put(&mut self.waiting, name, now.waiting);
+            put(&mut self.busy, name, now.busy);
+        }
+        self.all_due();
+    }
+
+    /// Stops all hard; returns what ran, with its claim.
+    pub(super) fn stop_all_hard(&mut self) -> Vec<(Name, u64)> {
+        let names: Vec<Name> = self.states.keys().cloned().collect();
+        let stop = |name: Name| {
+            let claim = self.change(&name, UnitState::stop_hard)??;
+            Some((name, claim))
+        };
+        names.into_iter().filter_map(stop).collect()
+    }
+
+    /// Compares the indexes with what the units say.
+    #[cfg(test)]
+    pub(super) fn check(&self, now: Millis) {
+        let names = |is_in: &dyn Fn(&UnitState) -> bool| -> BTreeSet<Name> {
+            self.states.iter().filter(|(_, state)| is_in(state)).map(|(name, _)| name.clone()).collect()
+        };
+        assert_eq!(self.waiting, names(&|state| Indexed::of(state, self.own).waiting));
+        assert_eq!(self.busy, names(&|state| Indexed::of(state, self.own).busy));
+        for (group, members) in &self.groups {
+            assert_eq!(*members, names(&|state| state.group.as_ref() == Some(group)));
+        }
+        let grouped: usize = self.groups.values().map(BTreeSet::len).sum();
+        assert_eq!(grouped, names(&|state| state.group.is_some()).len());
+        let later: BTreeSet<_> = self.deadlines.iter().filter(|(at, _)| *at > now).cloned().collect();
+        let expected = self.states.iter().flat_map(|(name, state)| {
+            let at = Indexed::of(state, self.own).deadlines.into_iter().flatten();
+            at.filter(|at| *at > now).map(|at| (at, name.clone()))
+        });
+        assert_eq!(later, expected.collect());
+        assert!(self.due.iter().all(|name| self.states.contains_key(name)));
+    }
+}
