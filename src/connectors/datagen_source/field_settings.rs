@@ -167,7 +167,7 @@ impl FieldType {
                 single: self == FieldType::Float,
                 min: config.double(MIN),
                 max: ordered(config.double(MIN), config.double(MAX))?,
-                decimals: config.opt_int(DECIMALS),
+                decimals: config.opt_int(DECIMALS).and_then(|decimals| u32::try_from(decimals).ok()),
             },
             FieldType::Int => {
                 let (min, max) = (config.int(MIN).into(), config.int(MAX).into());

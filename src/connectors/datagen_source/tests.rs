@@ -156,15 +156,15 @@ async fn a_record_has_the_fields_in_order_one_shared_schema_and_the_key() {
         value.values(),
         [
             Value::Int64(42),
-            Value::from("lamp"),
-            Value::Float64(1.0),
+            Value::from("chair"),
+            Value::Float64(124.39),
             Value::Timestamp(1_767_225_641_000),
             Value::Date(20_495),
             Value::Null,
             Value::Int32(3),
         ]
     );
-    assert_eq!(records[0].key, SchemaAndValue::new(schema::STRING.clone(), "lamp"));
+    assert_eq!(records[0].key, SchemaAndValue::new(schema::STRING.clone(), "chair"));
     assert_eq!((&*records[0].topic, records[0].kafka_partition), ("made-up", None));
 }
 

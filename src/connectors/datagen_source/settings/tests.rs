@@ -37,7 +37,7 @@ fn wrong(props: &Props) -> Vec<(String, String)> {
 fn each_type_has_its_settings_and_defaults() {
     let steps = |whole: Whole, start: i64, step: i64| Content::Whole(whole, Series::Steps { start, step });
     let between = |whole: Whole, min: i64, max: i64| Content::Whole(whole, Series::Between { min, max });
-    let real = |single: bool, min: f64, max: f64, decimals: Option<i32>| Content::Real { single, min, max, decimals };
+    let real = |single: bool, min: f64, max: f64, decimals: Option<u32>| Content::Real { single, min, max, decimals };
     let start = 1_767_225_600_000;
     for (settings, expected) in [
         (&[("type", "counter")][..], steps(Whole::Long, 0, 1)),
