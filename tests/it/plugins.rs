@@ -164,7 +164,7 @@ async fn made_up_records_are_the_same_after_a_restart(setup: Setup) {
         ("tasks.max", "2"),
         ("topic", &*topic),
         ("template", "orders"),
-        ("fields", "order_id,price,ordered_at,by"),
+        ("fields", "order_id,user_id,item,quantity,price,express,ordered_at,by"),
         ("field.by.type", "task"),
         ("rate", "100"),
         ("count", "200"),
@@ -192,7 +192,13 @@ async fn made_up_records_are_the_same_after_a_restart(setup: Setup) {
         assert_eq!(keys, (1..=COUNT).map(Value::from).collect::<Vec<_>>(), "task {task}: a gap or a repetition");
     }
     let first = String::from_utf8(of_task(0)[0].1.as_ref().unwrap().to_vec()).unwrap();
-    assert_eq!(first, r#"{"order_id":1,"price":0.0,"ordered_at":1767225600000,"by":0}"#);
+    assert_eq!(
+        first,
+        concat!(
+            r#"{"order_id":1,"user_id":"user-53","item":"pen","quantity":2,"price":44.6,"express":true,"#,
+            r#""ordered_at":1767225600000,"by":0}"#
+        )
+    );
 
     let patch = async |sequence: i64| {
         let change = serde_json::json!({"offsets": [{"partition": {"task": 1}, "offset": {"sequence": sequence}}]});
