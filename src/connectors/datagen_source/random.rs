@@ -40,7 +40,7 @@ impl Numbers {
 
     /// From 0 to below `bound`; 0 where that is 0. The multiplication favours none by more than `bound` in 2^64.
     pub fn below(&mut self, bound: u64) -> u64 {
-        (u128::from(self.bits()) * u128::from(bound) >> 64) as u64
+        ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 
     /// From `min` to `max`, both included.
