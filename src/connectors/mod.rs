@@ -1,5 +1,6 @@
 //! The connectors that connect-node brings. They import `connect_api` and nothing else of this project.
 
+pub mod datagen_source;
 pub mod directory_source;
 pub mod file_sink;
 pub mod file_source;

@@ -6,7 +6,7 @@ use connect_api::{
 
 use crate::converters::{byte_array, json, numbers, simple_header, string};
 
-use crate::connectors::{directory_source, file_sink, file_source, verifiable_sink, verifiable_source};
+use crate::connectors::{datagen_source, directory_source, file_sink, file_source, verifiable_sink, verifiable_source};
 
 /// What a plug-in is, with how to make one.
 #[derive(Clone, Copy)]
@@ -220,6 +220,12 @@ impl Registry {
                 || Box::<file_sink::FileStreamSinkConnector>::default(),
                 file_sink::TASK_CLASS,
                 || Box::<file_sink::FileStreamSinkTask>::default(),
+            ),
+            Plugin::source(
+                datagen_source::CLASS,
+                || Box::<datagen_source::DatagenSourceConnector>::default(),
+                datagen_source::TASK_CLASS,
+                || Box::<datagen_source::DatagenSourceTask>::default(),
             ),
             Plugin::source(
                 directory_source::CLASS,

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use crate::kills::oracle::{Tail, backend};
@@ -13,6 +14,9 @@ use crate::support::process::{Worker, random_moment};
 use crate::support::{broker, unique};
 
 const DIRECTORY: &str = "DirectorySource";
+
+/// As they stand in a topic.
+type KeyAndValue = (Option<Bytes>, Option<Bytes>);
 
 /// Files that are written to, and what the topic must have of them.
 struct Files {
@@ -105,7 +109,7 @@ impl Reading {
     }
 }
 
-on_all!(files_come_and_go);
+on_all!(files_come_and_go, made_up_records_are_the_same_after_a_restart);
 
 async fn files_come_and_go(setup: Setup) {
     let mut reading = Reading::new(setup);
@@ -145,6 +149,109 @@ async fn files_come_and_go(setup: Setup) {
     reading.arrived_once(&node, "what was written while no worker ran").await;
     node.stop().await;
     assert_eq!(reading.lines().await.len(), reading.files.expected().len(), "the end repeats nothing");
+}
+
+/// Values of a topic as JSON.
+async fn json_values(setup: &Setup, topic: &str) -> Vec<Value> {
+    let parse = |value: Option<Bytes>| serde_json::from_slice(&value.unwrap()).unwrap();
+    setup.values(topic).await.into_iter().map(parse).collect()
+}
+
+/// The records whose field `by` says this task.
+fn of_task(records: &[KeyAndValue], task: i64) -> Vec<KeyAndValue> {
+    let task_of =
+        |value: &Option<Bytes>| serde_json::from_slice::<Value>(value.as_ref().unwrap()).unwrap()["by"].clone();
+    records.iter().filter(|(_, value)| task_of(value) == task).cloned().collect()
+}
+
+async fn made_up_records_are_the_same_after_a_restart(setup: Setup) {
+    const COUNT: i64 = 200;
+    let (name, topic) = (unique("datagen"), unique("made-up"));
+    setup.topic(&topic, 1).await;
+    let node = setup.start().await;
+    let config = [
+        ("connector.class", "DatagenSource"),
+        ("tasks.max", "2"),
+        ("topic", &*topic),
+        ("template", "orders"),
+        ("fields", "order_id,user_id,item,quantity,price,express,ordered_at,by"),
+        ("field.by.type", "task"),
+        ("rate", "100"),
+        ("count", "200"),
+    ];
+    let reply = node.put(&name, &[&config[..], &[("field.price.max", "0")]].concat()).await;
+    assert!(reply.status == 400 && reply.body.json().to_string().contains("field.price.min: "), "{reply:?}");
+    node.create(&name, &config).await;
+    node.until("some records", async || setup.values(&topic).await.len() > 20).await;
+    node.stop().await;
+
+    let node = setup.start().await;
+    node.until("all records", async || setup.values(&topic).await.len() >= 2 * COUNT as usize).await;
+    node.steer(&name, "stop").await;
+    node.wait_for_state(&name, None, "STOPPED").await;
+    let records = setup.records(&topic).await;
+    for task in 0..2 {
+        let keys: Vec<Value> = of_task(&records, task)
+            .iter()
+            .map(|(key, _)| serde_json::from_slice(key.as_ref().unwrap()).unwrap())
+            .collect();
+        assert_eq!(keys, (1..=COUNT).map(Value::from).collect::<Vec<_>>(), "task {task}: a gap or a repetition");
+    }
+    let first = String::from_utf8(of_task(&records, 0)[0].1.as_ref().unwrap().to_vec()).unwrap();
+    assert_eq!(
+        first,
+        concat!(
+            r#"{"order_id":1,"user_id":"user-53","item":"pen","quantity":2,"price":44.6,"express":true,"#,
+            r#""ordered_at":1767225600000,"by":0}"#
+        )
+    );
+
+    // Another connector, which makes the first few again.
+    let (other, topic) = (unique("datagen"), unique("made-up-again"));
+    setup.topic(&topic, 1).await;
+    let few: Vec<_> = config.iter().filter(|(name, _)| !["topic", "count"].contains(name)).copied().collect();
+    node.create(&other, &[&few[..], &[("topic", &*topic), ("count", "5")]].concat()).await;
+    node.until("the first few again", async || setup.values(&topic).await.len() >= 10).await;
+    node.stop().await;
+    let again = setup.records(&topic).await;
+    assert_eq!(again.len(), 10, "more than the count");
+    for task in 0..2 {
+        assert_eq!(of_task(&again, task), of_task(&records, task)[..5], "the same seed, but other records");
+    }
+}
+
+#[tokio::test]
+async fn a_made_up_record_says_what_it_is_in_json_with_schemas() {
+    let setup = Setup::memory();
+    let node = setup.start().await;
+    setup.topic("typed", 1).await;
+    let config = [
+        ("connector.class", "DatagenSource"),
+        ("topic", "typed"),
+        ("fields", "number,day,time,note"),
+        ("field.number.type", "counter"),
+        ("field.day.type", "date"),
+        ("field.time.type", "timestamp"),
+        ("field.note.type", "word"),
+        ("field.note.null.percent", "100"),
+        ("count", "1"),
+        ("value.converter", "org.apache.kafka.connect.json.JsonConverter"),
+        ("value.converter.schemas.enable", "true"),
+    ];
+    node.create("typed", &config).await;
+    node.until("a record", async || !setup.values("typed").await.is_empty()).await;
+    let expected = serde_json::json!({
+        "schema": {"type": "struct", "optional": false, "fields": [
+            {"type": "int64", "optional": false, "field": "number"},
+            {"type": "int32", "optional": false, "name": "org.apache.kafka.connect.data.Date", "version": 1, "field": "day"},
+            {"type": "int64", "optional": false, "name": "org.apache.kafka.connect.data.Timestamp", "version": 1,
+                "field": "time"},
+            {"type": "string", "optional": true, "field": "note"},
+        ]},
+        "payload": {"number": 0, "day": 20454, "time": 1_767_225_600_000_i64, "note": null},
+    });
+    assert_eq!(json_values(&setup, "typed").await, [expected]);
+    node.stop().await;
 }
 
 /// Reads a topic of texts until a condition holds of all that it has.
