@@ -44,7 +44,9 @@ const PRODUCER_DEFAULTS: [(&str, &str); 6] = [
 const PRODUCER_RULES: [(&str, &str); 3] =
     [("enable.idempotence", "true"), ("acks", "all"), ("partitioner", "murmur2_random")];
 
-const CONSUMER_DEFAULTS: [(&str, &str); 4] = [
+const CONSUMER_DEFAULTS: [(&str, &str); 5] = [
+    // As with producers: half of this stands between the start of a sink and its first record. There may be many sinks, so less eager.
+    ("reconnect.backoff.ms", "100"),
     ("group.id", NO_GROUP),
     ("queued.max.messages.kbytes", READ_AHEAD_KIB),
     // Small records cost several times their size in the client: this many are 10 MB of them, and 10 ms of work.
