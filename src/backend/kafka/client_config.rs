@@ -176,7 +176,7 @@ mod tests {
     fn clients_do_not_hammer_brokers_that_are_down() {
         let none = ClientSettings::new();
         let consumer = consumer(&none, Isolation::ReadCommitted);
-        for (all, first) in [(consumer, "500"), (admin(&none), "500"), (producer(&none), "50")] {
+        for (all, first) in [(consumer, "100"), (admin(&none), "500"), (producer(&none), "50")] {
             assert_eq!((&*all["reconnect.backoff.ms"], &*all["reconnect.backoff.max.ms"]), (first, "1000"));
         }
         assert_eq!(admin(&none)["enable.sparse.connections"], "false");

@@ -186,7 +186,7 @@ pub const OTHER_DEFAULTS: &[(&str, &str, &str, &str)] = &[
     (
         "reconnect.backoff.ms",
         "50",
-        "500",
+        "500 (100 for consumers, 50 for producers)",
         "librdkafka takes half of it and does not let it grow: 50 would hammer brokers that are down",
     ),
     ("request.timeout.ms", "30000", "60000 (30000 for what producers write)", "librdkafka's"),
