@@ -86,7 +86,8 @@ async fn a_pruning_upstream_shows_no_gap() {
         kills.push(Kill { committed, topic: numbers.len(), ..Kill::default() });
     }
     assert!(forgotten > 0, "the upstream never forgot anything: the test shows nothing");
-    let total = numbers.iter().max().unwrap() + 1;
+    // Not the largest one: the last life may have been killed while it still repeated what the one before had written.
+    let total = numbers.last().unwrap() + 1;
     let again = check_topic(&numbers, total, &kills);
     println!(
         "pruning upstream: {total} records, {KILLS} kills, {:.1} s; no gap; {forgotten} forgotten; again {again}",
