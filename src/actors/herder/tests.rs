@@ -415,6 +415,32 @@ fn what_is_stopped_hard_has_no_lease_any_more() {
     });
 }
 
+/// It was for whoever ran then, and waits for nothing: not for the next change of its connector either.
+#[test]
+fn a_restart_request_of_an_earlier_time_never_acts() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        rig.create("a").await;
+        rig.running(TASK).await;
+        rig.handle.ask(|reply| HerderRequest::RestartConnector("a".into(), reply)).await.unwrap();
+        rig.crash_herder().await;
+        rig.until("the next herder runs it", |herder| {
+            let runs = |running: &Running| running.outcome.is_some();
+            herder.number == 2 && herder.running.get(&units::parse("status-connector-a")).is_some_and(runs)
+        })
+        .await;
+        let before = rig.run_of("status-connector-a").await;
+        rig.handle.ask(|reply| HerderRequest::SetTargetState("a".into(), TargetState::Paused, reply)).await.unwrap();
+        let paused = |herder: &mut Herder| herder.state.target_state("a") == TargetState::Paused;
+        rig.until("the change is known", paused).await;
+        let goes_on = move |herder: &mut Herder, _: &mut Context<Herder>| {
+            let running = &herder.running[&units::parse("status-connector-a")];
+            running.run == before && !running.restart
+        };
+        assert_eq!(within(&rig.herder().await, goes_on).await, Some(true));
+    });
+}
+
 /// The control plane releases a register only behind the last state.
 #[test]
 fn a_seal_waits_for_the_write_under_way() {

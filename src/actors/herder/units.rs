@@ -31,7 +31,7 @@ pub(super) struct Running {
     /// What it does, for its status record.
     state: (UnitState, Option<String>),
     /// Start it again under the same claim when it has ended.
-    restart: bool,
+    pub(super) restart: bool,
     /// The control plane wants it to end.
     ending: bool,
     /// Another worker may hold it: say nothing of it any more.

@@ -25,6 +25,13 @@ pub(super) const GUARDS: &[Guard] = &[
         test: "pipeline::source::tests::the_upstream_hears_of_a_record_when_its_offset_is_durable",
     },
     Guard {
+        name: "a restart request of an earlier time does not act",
+        file: "src/actors/herder/actions.rs",
+        guard: "self.restarts_seen = self.restarts_seen.max(incarnation.0);",
+        removed: "_ = incarnation;",
+        test: "actors::herder::tests::a_restart_request_of_an_earlier_time_never_acts",
+    },
+    Guard {
         name: "a stop sends what poll returned",
         file: "src/pipeline/source.rs",
         guard: "Directive::Run | Directive::Stop { commit: true, .. }) {",
