@@ -81,7 +81,7 @@ impl SinkConnector for FileStreamSinkConnector {
 /// Writes the lines.
 #[derive(Default)]
 pub struct FileStreamSinkTask {
-    /// Moves to a blocking thread for each write and comes back.
+    /// Moves to a blocking thread for each call that may take long, and comes back.
     writer: Option<LineWriter>,
     buffer: Vec<u8>,
 }
@@ -115,12 +115,19 @@ impl SinkTask for FileStreamSinkTask {
         if !retry {
             records.iter().for_each(|record| write_line(&mut buffer, &record.value.value));
         }
-        let (buffer, result) = self
-            .on_blocking_thread(move |writer| {
-                let result = writer.write(batch, &buffer);
-                (buffer, result)
-            })
-            .await?;
+        let result = match &mut self.writer {
+            // Into the page cache: handing it to another thread would cost more than the write.
+            Some(writer) if writer.is_regular_file() => writer.write(batch, &buffer),
+            _ => {
+                let work = move |writer: &mut LineWriter| {
+                    let result = writer.write(batch, &buffer);
+                    (buffer, result)
+                };
+                let (returned, result) = self.on_blocking_thread(work).await?;
+                buffer = returned;
+                result
+            }
+        };
         if buffer.capacity() <= KEPT_BUFFER_BYTES {
             self.buffer = buffer;
         }
@@ -188,6 +195,8 @@ enum Output {
     File {
         path: PathBuf,
         file: File,
+        /// No pipe and no device, which nobody may read from or which may be slow.
+        regular: bool,
     },
     Stdout,
     #[cfg(test)]
@@ -211,11 +220,16 @@ impl LineWriter {
             |error: io::Error| ConnectError::fatal(format!("cannot open {} for appending: {error}", path.display()));
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
         let torn = ends_in_the_middle_of_a_line(&path).map_err(failed)?;
-        let mut writer = LineWriter::new(Output::File { path, file });
+        let regular = file.metadata().map_err(failed)?.is_file();
+        let mut writer = LineWriter::new(Output::File { path, file, regular });
         if torn {
             writer.write(Batch::of(&[]), b"\n")?;
         }
         Ok(writer)
+    }
+
+    fn is_regular_file(&self) -> bool {
+        matches!(self.output, Output::File { regular: true, .. })
     }
 
     fn is_rest_of(&self, batch: &Batch) -> bool {
@@ -308,7 +322,7 @@ impl Output {
     /// A removed file takes all writes and nobody can read them.
     fn ensure_not_removed(&self) -> Result<()> {
         match self {
-            Output::File { path, file } if file.metadata().is_ok_and(|metadata| metadata.nlink() == 0) => {
+            Output::File { path, file, .. } if file.metadata().is_ok_and(|metadata| metadata.nlink() == 0) => {
                 Err(ConnectError::fatal(format!(
                     "{} was removed while it was written; restart the task to write everything since the last commit again",
                     path.display()

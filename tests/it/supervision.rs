@@ -11,6 +11,8 @@ use crate::support::unique;
 
 /// Much longer than any healthy callback of these tests takes.
 const CALLBACK_TIMEOUT_MS: u64 = 400;
+/// Records that a healthy source makes in a second.
+const RATE: f64 = 1000.0;
 
 on_all!(broken_tasks_leave_the_others_alone);
 
@@ -25,7 +27,8 @@ impl Healthy {
     async fn start(node: &TestNode) -> Healthy {
         let healthy =
             Healthy { source: unique("healthy"), sink: unique("healthy-sink"), topic: unique("healthy-topic") };
-        let source = [("connector.class", SOURCE), ("topic", &healthy.topic), ("source.rate", "1000")];
+        let rate = RATE.to_string();
+        let source = [("connector.class", SOURCE), ("topic", &healthy.topic), ("source.rate", &rate)];
         node.create(&healthy.source, &[&source[..], &[("tasks.max", "1"), ("source.batch", "100")]].concat()).await;
         node.create(&healthy.sink, &[("connector.class", SINK), ("topics", &healthy.topic)]).await;
         node.wait_until_running(&healthy.source, 1).await;
@@ -80,7 +83,8 @@ async fn broken_tasks_leave_the_others_alone(setup: Setup) {
     let trace = node.state(&panics, Some(0)).await["trace"].to_string();
     assert!(trace.contains("faulty.rs:"), "a panic says where: {trace}");
     let during = healthy.rate().await;
-    assert!(during > before / 2.0, "{before} records a second before, {during} beside broken tasks");
+    // Right after the start a sink may catch up, faster than the source is.
+    assert!(during > before.min(RATE) / 2.0, "{before} records a second before, {during} beside broken tasks");
     for name in [&healthy.source, &healthy.sink] {
         assert_eq!(node.state(name, Some(0)).await["state"], "RUNNING");
     }

@@ -4,12 +4,11 @@
 //! whoever keeps a record keeps its batch. No thread waits: the client's queue wakes the reading task.
 
 use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use connect_api::TopicPartition;
 use tokio::sync::Notify;
@@ -147,13 +146,6 @@ fn plain_list(partitions: &[TopicPartition]) -> Result<PartitionList> {
     PartitionList::new(partitions.iter().map(|partition| (partition, 0)))
 }
 
-/// Where the parts of a record lie in the block.
-struct Parts {
-    key: Option<Range<usize>>,
-    value: Option<Range<usize>>,
-    headers: Vec<(Range<usize>, Option<Range<usize>>)>,
-}
-
 /// Copies messages into the batch and moves the positions.
 fn copy(
     messages: &[Message<'_>],
@@ -162,8 +154,7 @@ fn copy(
     problems: &mut Problems,
 ) {
     let size = messages.iter().map(|it| it.key().map_or(0, <[u8]>::len) + it.value().map_or(0, <[u8]>::len)).sum();
-    let mut block: Vec<u8> = Vec::with_capacity(size);
-    let mut parts: Vec<Parts> = Vec::with_capacity(messages.len());
+    let mut block = BytesMut::with_capacity(size);
     batch.records.reserve(messages.len());
     for run in messages.chunk_by(|one, next| one.source() == next.source()) {
         let partition = run[0].partition();
@@ -177,15 +168,14 @@ fn copy(
                 What::Record => {
                     let source = *source.get_or_insert_with(|| source_of(batch, partition.as_ref()));
                     let (timestamp_type, timestamp) = message.timestamp();
-                    parts.push(lay_out(message, &mut block));
                     batch.records.push(ConsumerRecord {
                         source,
                         offset: message.offset(),
                         timestamp,
                         timestamp_type,
-                        key: None,
-                        value: None,
-                        headers: Vec::new(),
+                        key: message.key().map(|key| append(&mut block, key)),
+                        value: message.value().map(|value| append(&mut block, value)),
+                        headers: headers_of(message, &mut block),
                     });
                     last = Some(message.offset() + 1);
                 }
@@ -210,34 +200,22 @@ fn copy(
             known.position = Some(last);
         }
     }
-    let block = Bytes::from(block);
-    for (record, parts) in batch.records.iter_mut().zip(parts) {
-        record.key = parts.key.map(|range| block.slice(range));
-        record.value = parts.value.map(|range| block.slice(range));
-        record.headers = parts.headers.into_iter().map(|(name, value)| header(&block, name, value)).collect();
-    }
 }
 
-fn header(block: &Bytes, name: Range<usize>, value: Option<Range<usize>>) -> Header {
-    let name = ByteString::try_from(block.slice(name)).unwrap_or_else(|_| ByteString::from_static("\u{fffd}"));
-    (name, value.map(|range| block.slice(range)))
+/// The bytes, as a slice of the block.
+fn append(block: &mut BytesMut, bytes: &[u8]) -> Bytes {
+    block.extend_from_slice(bytes);
+    block.split().freeze()
 }
 
-/// Appends the parts of a message to the block.
-fn lay_out(message: &Message<'_>, block: &mut Vec<u8>) -> Parts {
-    let mut append = |bytes: &[u8]| {
-        let start = block.len();
-        block.extend_from_slice(bytes);
-        start..block.len()
-    };
-    let key = message.key().map(&mut append);
-    let value = message.value().map(&mut append);
+fn headers_of(message: &Message<'_>, block: &mut BytesMut) -> Vec<Header> {
     let mut headers = Vec::new();
     message.headers(|name, value| {
-        let name = append(name);
-        headers.push((name, value.map(&mut append)));
+        let name = append(block, name);
+        let name = ByteString::try_from(name).unwrap_or_else(|_| ByteString::from_static("\u{fffd}"));
+        headers.push((name, value.map(|value| append(block, value))));
     });
-    Parts { key, value, headers }
+    headers
 }
 
 /// The index of a partition in a batch, which is added where it is new.
