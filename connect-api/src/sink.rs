@@ -52,7 +52,8 @@ impl SinkTaskContext {
         self.lock().requests.rewinds.extend(offsets);
     }
 
-    /// Wait this long before a `put` that failed with a retriable error is tried again (Java: `timeout`).
+    /// Wait this long before a `put` that failed with a retriable error is tried again; behind one that succeeded, call `put` after this time even
+    /// if there are no records, which otherwise happens after ten seconds (Java: `timeout`).
     pub fn timeout(&self, timeout: Duration) {
         self.lock().requests.timeout = Some(timeout);
     }

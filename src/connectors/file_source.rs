@@ -146,7 +146,7 @@ pub(super) fn position_of(offset: &FieldMap) -> Result<Option<u64>> {
     })
 }
 
-/// Looking at a file takes another thread for a moment: a thousand of them that do not grow are looked at less often than one that does.
+/// A thousand files that do not grow are looked at less often than one that does.
 fn poll_interval(empty_polls: u32) -> Duration {
     (FIRST_POLL_INTERVAL * (1 << empty_polls.saturating_sub(1).min(10))).min(LAST_POLL_INTERVAL)
 }

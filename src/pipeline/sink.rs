@@ -30,8 +30,8 @@ use super::topic_tracker::TopicTracker;
 use crate::backend::{BackendError, CommittedOffsets, FoundTopic, ReadBatch, RecordReader, TopicAdmin};
 use crate::metrics::TaskMetrics;
 
-/// Longest wait for records before an idle task gets an empty batch and directives are looked at.
-const READ_WAIT: Duration = Duration::from_millis(1000);
+/// How long after a `put` an idle task gets an empty batch, unless it asked for one sooner. Java's interval is that of offset commits, a minute.
+const IDLE_PUT: Duration = Duration::from_secs(10);
 
 /// How long a pump waits before it asks a broker again that gave no answer: first, doubled each time up to the last.
 const BROKER_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -114,6 +114,8 @@ pub struct SinkState {
     seeks: BTreeSet<TopicPartition>,
     /// Requests in a row that got no answer.
     unanswered: u32,
+    /// When an idle task gets an empty batch; from the last `put` on.
+    idle_put_at: Option<Instant>,
     /// The batch that is put; empty in between.
     records: Vec<SinkRecord>,
     /// The batch could not be put: it waits for the next attempt.
@@ -171,7 +173,6 @@ impl SinkPump {
         let props = std::mem::take(&mut self.props);
         self.task.start(props).await.map_err(|error| Failure::new(Phase::Start, &error))?;
         let mut batch = ReadBatch::default();
-        let mut last_put = Instant::now();
         while self.wait_until_running().await? {
             self.control.report(Report::Running);
             if !self.settle_partitions().await? {
@@ -184,12 +185,10 @@ impl SinkPump {
             }
             if self.state.held.is_some() {
                 self.put_again().await?;
-                last_put = Instant::now();
                 continue;
             }
-            if self.read(&mut batch, last_put).await? {
+            if self.read(&mut batch).await? {
                 self.deliver(&mut batch).await?;
-                last_put = Instant::now();
             }
         }
         Ok(())
@@ -218,10 +217,12 @@ impl SinkPump {
     }
 
     /// Waits for records, at most until an idle task is due. `false`: something else has to be done first.
-    async fn read(&mut self, batch: &mut ReadBatch, last_put: Instant) -> Result<bool, Failure> {
+    async fn read(&mut self, batch: &mut ReadBatch) -> Result<bool, Failure> {
         self.enter(Phase::Consume);
         // Commits interrupt the wait and do not prolong it.
-        let wait = READ_WAIT.saturating_sub(last_put.elapsed());
+        let put = *self.state.idle_put_at.get_or_insert_with(|| Instant::now() + IDLE_PUT);
+        let due = self.next_look().map_or(put, |look| look.min(put));
+        let wait = due.saturating_duration_since(Instant::now());
         let read = tokio::select! {
             read = self.reader.read(batch, self.max_poll_records, wait) => read,
             _ = self.commit.wait() => return Ok(false),
@@ -264,6 +265,13 @@ impl SinkPump {
         let read = batch.partitions.iter().filter(|partition| self.state.current.contains_key(partition));
         self.state.seeks.extend(read.cloned());
         Ok(false)
+    }
+
+    /// When partitions are to be looked after next: a search for topics, or a look at a lost position.
+    fn next_look(&self) -> Option<Instant> {
+        let search = self.state.search_at.filter(|_| self.state.search.is_none());
+        let look = self.state.lost.as_ref().and_then(|lost| lost.look_at);
+        search.into_iter().chain(look).min()
     }
 
     /// Waits, but not past a change of the directive. A search goes on meanwhile.

@@ -4,11 +4,11 @@
 //! The order is the invariant of this file: an offset is written only for the acknowledged prefix of its source
 //! partition, and the task hears of it (`commit_record`, `commit`) only after the offset is durable.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use connect_api::{Props, SourceRecord, SourceTask, SourceTaskContext};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::control::{Control, Directive, Report};
 use super::convert::SourceConverter;
@@ -23,6 +23,20 @@ const SEND_RETRY: Duration = Duration::from_millis(100);
 
 /// How long a pump waits after a retriable error of `poll`.
 const POLL_RETRY: Duration = Duration::from_millis(100);
+
+/// Longer waits of idle tasks end on this grid, so that a thousand of them wake in one turn of the timer and not each in its own.
+const IDLE_GRID: Duration = Duration::from_millis(100);
+
+/// When an idle task is polled again: after the interval, or up to a tenth of it sooner.
+fn idle_deadline(now: Instant, interval: Duration) -> Instant {
+    static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let due = now + interval;
+    if interval < IDLE_GRID * 10 {
+        return due;
+    }
+    let past_grid = due.saturating_duration_since(*BEGINNING).as_nanos() % IDLE_GRID.as_nanos();
+    due - Duration::from_nanos(past_grid as u64)
+}
 
 /// Everything that the pump of a source task needs.
 pub struct SourcePump {
@@ -224,7 +238,7 @@ impl SourcePump {
             return tokio::task::yield_now().await;
         }
         tokio::select! {
-            _ = sleep(interval) => {}
+            _ = sleep_until(idle_deadline(Instant::now(), interval)) => {}
             _ = self.delivery.flush_finished() => {}
             _ = self.control.changed_from(Directive::Run) => {}
         }

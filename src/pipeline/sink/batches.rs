@@ -8,7 +8,7 @@ use connect_api::TopicPartition;
 use connect_api::sink::Offsets;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Held, READ_WAIT, SinkPump, answered};
+use super::{Held, IDLE_PUT, SinkPump, answered};
 use crate::backend::ReadBatch;
 use crate::pipeline::control::Directive;
 use crate::pipeline::phase::{Failure, Phase};
@@ -61,6 +61,8 @@ impl SinkPump {
         self.enter(Phase::Put);
         match self.task.put(&self.state.records).await {
             Ok(()) => {
+                let next = self.state.context.take_timeout().map_or(IDLE_PUT, |asked| asked.min(IDLE_PUT));
+                self.state.idle_put_at = Some(Instant::now() + next);
                 self.metrics.written(self.state.records.len() as u64, 0);
                 self.state.records.clear();
                 // Records that a transformation dropped are done as well.
@@ -81,8 +83,7 @@ impl SinkPump {
     pub(super) async fn put_again(&mut self) -> Result<(), Failure> {
         let Some(held) = &self.state.held else { return Ok(()) };
         if Instant::now() < held.retry_at {
-            // No longer than a read: searches for topics become due meanwhile.
-            let retry_at = held.retry_at.min(Instant::now() + READ_WAIT);
+            let retry_at = self.next_look().map_or(held.retry_at, |look| look.min(held.retry_at));
             self.enter(Phase::Idle);
             tokio::select! {
                 _ = sleep_until(retry_at) => {}

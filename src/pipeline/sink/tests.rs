@@ -388,6 +388,24 @@ async fn a_batch_that_waits_loses_the_records_of_a_deleted_topic() {
     rig.stop().await;
 }
 
+// ---- idle ----
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_task_gets_an_empty_batch_now_and_then_or_as_often_as_it_asks() {
+    let mut rig = Rig::new(&["t"]);
+    rig.topic("t", 1).await;
+    rig.start();
+    rig.until("empty batches come", |world| world.empty_puts.len() >= 3).await;
+    let gaps = |world: &World| world.empty_puts.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<_>>();
+    let within = |gap: &Duration, least, most| *gap >= SECOND * least && *gap <= SECOND * most;
+    assert!(gaps(&rig.world()).iter().all(|gap| within(gap, 10, 11)), "{:?}", gaps(&rig.world()));
+    rig.world().put_timeout = Some(2 * SECOND);
+    let before = rig.world().empty_puts.len() + 1;
+    rig.until("more come", |world| world.empty_puts.len() >= before + 3).await;
+    assert!(gaps(&rig.world())[before..].iter().all(|gap| within(gap, 2, 3)), "{:?}", gaps(&rig.world()));
+    rig.stop().await;
+}
+
 // ---- the end ----
 
 #[tokio::test(start_paused = true)]

@@ -377,3 +377,16 @@ async fn records_that_wait_for_their_offsets_are_bounded() {
     rig.offsets.1.store(false, Ordering::SeqCst);
     rig.until("the rest is read, without any interval", async || rig.world.batches.lock().unwrap().is_empty()).await;
 }
+
+#[test]
+fn idle_tasks_wake_together_and_none_too_late() {
+    let now = Instant::now();
+    let mut deadlines = std::collections::BTreeSet::new();
+    for offset in (0..1000).map(Duration::from_millis) {
+        let wait = idle_deadline(now + offset, SECOND) - (now + offset);
+        assert!(wait <= SECOND && wait > SECOND - IDLE_GRID, "{wait:?}");
+        deadlines.insert(idle_deadline(now + offset, SECOND));
+    }
+    assert!(deadlines.len() <= 11, "{} times to wake up in a second", deadlines.len());
+    assert_eq!(idle_deadline(now, SECOND / 2), now + SECOND / 2);
+}

@@ -45,7 +45,7 @@ pub struct World {
     pub put_rewinds: Offsets,
     /// Results of the next `put`s with records.
     pub put: VecDeque<Result<(), ConnectError>>,
-    /// Waits asked for by failing `put`s.
+    /// Waits asked for by failing `put`s, and by empty ones.
     pub put_timeout: Option<Duration>,
     pub pre_commit: VecDeque<Result<(), ConnectError>>,
     /// How long the next `pre_commit` takes.
@@ -59,6 +59,8 @@ pub struct World {
     pub puts: Vec<(TopicPartition, i64)>,
     /// Calls of `put` with records.
     pub put_calls: usize,
+    /// When `put` was called without records.
+    pub empty_puts: Vec<Instant>,
 }
 
 impl World {
@@ -106,6 +108,10 @@ impl SinkTask for Scripted {
     async fn put(&mut self, records: &[SinkRecord]) -> connect_api::Result<()> {
         let mut world = self.world();
         if records.is_empty() {
+            world.empty_puts.push(Instant::now());
+            if let Some(timeout) = world.put_timeout {
+                self.context.timeout(timeout);
+            }
             return Ok(());
         }
         world.put_calls += 1;
@@ -245,6 +251,8 @@ impl Rig {
     /// Lets the lease end or begin.
     pub fn lease(&self, holds: bool) {
         self.leased.store(holds, Ordering::SeqCst);
+        // As a herder that works says it at once.
+        self.directive.send_modify(|_| ());
     }
 
     pub fn steer(&self, directive: Directive) {
