@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, block_in_place};
 use tracing::Instrument;
 
@@ -90,12 +90,43 @@ impl Threads {
 /// Calls of plug-ins outside of pumps that may run at the same time. One that never returns keeps its place.
 pub const CALLS_MAX: usize = 32;
 
+/// Calls that may wait for one of these places. Further ones are refused at once.
+const CALLS_WAITING_MAX: usize = 1024;
+
+/// How long a call may wait for its place. With the deadline of a validation it stays below the time limit of a request.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Places for calls, given in the order in which they were asked for.
+struct Places {
+    free: Arc<Semaphore>,
+    waiting: Semaphore,
+}
+
+impl Places {
+    fn new() -> Self {
+        Places { free: Arc::new(Semaphore::new(CALLS_MAX)), waiting: Semaphore::new(CALLS_WAITING_MAX) }
+    }
+
+    /// One of them, until it is dropped.
+    async fn take(&self) -> Result<OwnedSemaphorePermit, CallError> {
+        // Who comes while others wait gets none here.
+        if let Ok(place) = self.free.clone().try_acquire_owned() {
+            return Ok(place);
+        }
+        let _waiting = self.waiting.try_acquire().map_err(|_| CallError::Busy)?;
+        match tokio::time::timeout(PLACE_TIMEOUT, self.free.clone().acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(CallError::Busy),
+        }
+    }
+}
+
 /// Where pumps run.
 #[derive(Clone)]
 pub struct Pumps {
     runtime: Handle,
     /// Places for calls of plug-ins that are no pumps.
-    calls: Arc<Semaphore>,
+    calls: Arc<Places>,
     threads: Arc<Threads>,
 }
 
@@ -104,19 +135,19 @@ impl Pumps {
     pub fn new(runtime: Handle) -> Self {
         Pumps {
             runtime,
-            calls: Arc::new(Semaphore::new(CALLS_MAX)),
+            calls: Arc::new(Places::new()),
             threads: Arc::new(Threads::new(worker_threads() - FREE_THREADS)),
         }
     }
 
-    /// Calls code of a plug-in that is no pump, on a thread that it may block. A call that does not return in time is left to
-    /// itself: its thread and its place among [`CALLS_MAX`] are lost.
+    /// Calls code of a plug-in that is no pump, on a thread that it may block. While [`CALLS_MAX`] others run it waits, and its time begins
+    /// with its place. A call that does not return in time is left to itself: its thread and its place are lost.
     pub async fn call<T: Send + 'static>(
         &self,
         limit: Duration,
         code: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, CallError> {
-        let place = self.calls.clone().try_acquire_owned().map_err(|_| CallError::Busy)?;
+        let place = self.calls.take().await?;
         let call = self.runtime.spawn_blocking(move || {
             let result = supervision::catch(code);
             drop(place);
@@ -133,7 +164,7 @@ impl Pumps {
 /// Why a call of a plug-in has no result.
 #[derive(Debug)]
 pub enum CallError {
-    /// All places are taken.
+    /// No place came free in time, or too many calls wait for one already.
     Busy,
     /// It did not return in time.
     Late,
@@ -273,6 +304,8 @@ pub fn panicked(panic: Panic, phase: &PhaseCell) -> Failure {
 mod tests {
     use std::sync::mpsc;
 
+    use futures_util::future;
+
     use super::*;
 
     #[test]
@@ -289,8 +322,59 @@ mod tests {
             };
             assert!(matches!(call(Duration::from_millis(1), hang), Err(CallError::Late)));
         }
-        assert!(matches!(call(long, || 7), Err(CallError::Busy)));
+        let one_more = async { tokio::time::timeout(Duration::from_millis(1), pumps.call(long, || 7)).await };
+        assert!(runtime.block_on(one_more).is_err(), "it waits for a place");
         runtime.shutdown_background();
+    }
+
+    #[test]
+    fn calls_beyond_those_that_may_run_wait_for_them() {
+        let runtime = pump_runtime().unwrap();
+        let pumps = Pumps::new(runtime.handle().clone());
+        let (returns, returned) = mpsc::channel::<()>();
+        let returned = Arc::new(Mutex::new(returned));
+        let long = Duration::from_secs(60);
+        let calls: Vec<_> = (0..3 * CALLS_MAX)
+            .map(|_| {
+                let returned = returned.clone();
+                let wait = move || returned.lock().unwrap().recv().unwrap();
+                let pumps = pumps.clone();
+                runtime.spawn(async move { pumps.call(long, wait).await })
+            })
+            .collect();
+        // Nobody returns before all run or wait.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while pumps.calls.waiting.available_permits() > CALLS_WAITING_MAX - 2 * CALLS_MAX {
+            assert!(Instant::now() < deadline, "they do not wait");
+            thread::yield_now();
+        }
+        for _ in &calls {
+            returns.send(()).unwrap();
+        }
+        for call in calls {
+            assert!(runtime.block_on(call).unwrap().is_ok());
+        }
+        assert_eq!(pumps.calls.waiting.available_permits(), CALLS_WAITING_MAX);
+        runtime.shutdown_background();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_wait_for_a_place_in_bounded_number_and_for_a_bounded_time() {
+        let places = Places::new();
+        let taken: Vec<_> = future::join_all((0..CALLS_MAX).map(|_| places.take())).await;
+        assert!(taken.iter().all(Result::is_ok));
+        let began = tokio::time::Instant::now();
+        let waits = future::join_all((0..CALLS_WAITING_MAX).map(|_| places.take()));
+        let one_more = async {
+            // Polled behind all that wait.
+            assert!(matches!(places.take().await, Err(CallError::Busy)));
+            assert_eq!(began.elapsed(), Duration::ZERO, "it is refused at once");
+        };
+        let (waited, ()) = future::join(waits, one_more).await;
+        assert!(waited.iter().all(|place| matches!(place, Err(CallError::Busy))));
+        assert_eq!(began.elapsed(), PLACE_TIMEOUT);
+        drop(taken);
+        assert!(places.take().await.is_ok());
     }
 
     #[test]

@@ -111,7 +111,7 @@ async fn call<T: Send + 'static>(
                 VALIDATION_TIMEOUT.as_secs()
             )),
             CallError::Busy => HerderError::Unavailable(format!(
-                "{CALLS_MAX} configurations are being checked, or hang while they are; try again later"
+                "{CALLS_MAX} configurations are being checked, or hang while they are, and this one waited in vain; try again later"
             )),
             CallError::Stopping => HerderError::Unavailable("the worker is stopping".into()),
         })

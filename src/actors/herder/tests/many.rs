@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use futures_util::future;
+
 use super::*;
+use crate::actors::pump::CALLS_MAX;
 
 /// Requests of the measurement that are under way at a time.
 const CLIENTS: usize = 16;
@@ -136,6 +139,32 @@ fn many_connectors_in_figures() {
         println!("... all deleted after {:?}", began.elapsed());
     });
     memory::forget(&cluster);
+}
+
+#[test]
+fn creations_wait_while_all_places_for_checks_are_taken() {
+    const MANY: usize = 100;
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        let pumps = within(&rig.herder().await, |herder, _| herder.deps.pumps.clone()).await.unwrap();
+        let (returns, returned) = std::sync::mpsc::channel::<()>();
+        let returned = Arc::new(std::sync::Mutex::new(returned));
+        let taken = (0..CALLS_MAX).map(|_| {
+            let returned = returned.clone();
+            // Until the other end is dropped.
+            pumps.call(PATIENCE, move || returned.lock().unwrap().recv())
+        });
+        let creations = (0..MANY).map(|number| rig.put(number, None));
+        let all_asked = async {
+            // The herder takes requests in their order, so it has the creations by then.
+            rig.handle.ask(HerderRequest::Connectors).await.unwrap();
+            drop(returns);
+        };
+        // `put` fails where it is refused.
+        let (taken, _, ()) = future::join3(future::join_all(taken), future::join_all(creations), all_asked).await;
+        assert!(taken.iter().all(Result::is_ok));
+        rig.until_running(2 * MANY).await;
+    });
 }
 
 #[test]
