@@ -4,32 +4,28 @@ Standard library only. Start it by bench/side-by-side/run, which builds what it 
 """
 
 import argparse
-import contextlib
 import filecmp
-import http.client
 import json
 import os
 import pathlib
 import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-LIB = ROOT / "target/kafka/lib"
-FLOOR = ROOT / "target/release/examples/bench_floor"
+from common import (
+    ROOT, START_SECONDS, Broker, Process, answers, expect, floor, free_port, java_worker, number, patience, plugin_folder,
+    worker_properties,
+)
+
 LINE_BYTES = 100
-START_SECONDS = 90
+# So that an offset flush falls into each phase.
+FLUSH = {"offset.flush.interval.ms": "1000"}
 PHASE_SECONDS = 300
 # Long enough for a worker to be idle, and to see two offset flushes after a phase.
 IDLE_SECONDS = 3
 TAIL_SECONDS = 2
-TICKS = os.sysconf("SC_CLK_TCK")
-JVM = ["-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35",
-       "-XX:+ExplicitGCInvokesConcurrent", "-Djava.awt.headless=true"]
 # What is shown: key in the results, title, unit, whether more is better.
 FIGURES = [
     ("start_seconds", "start to first answer", "s", False),
@@ -88,154 +84,16 @@ def write_lines(path, count):
             file.writelines(f"{number:020}{filler}\n" for number in range(start, min(start + 10_000, count)))
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def class_path(without=()):
-    jars = sorted(jar for jar in LIB.glob("*.jar") if not jar.name.startswith(tuple(without)))
-    return ":".join(map(str, jars))
-
-
-class Process:
-    """A child whose output goes to a log, which is stopped by its id, and whose cost can be read."""
-
-    def __init__(self, command, log):
-        self.log = log
-        with open(log, "ab") as output:
-            self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-
-    def check_alive(self):
-        if self.child.poll() is not None:
-            tail = self.log.read_text(errors="replace")[-2000:]
-            raise RuntimeError(f"process ended with code {self.child.returncode}; {self.log} ends with:\n{tail}")
-
-    def cpu_seconds(self):
-        fields = pathlib.Path(f"/proc/{self.child.pid}/stat").read_text().rpartition(") ")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
-
-    def memory_mib(self, key):
-        for line in pathlib.Path(f"/proc/{self.child.pid}/status").read_text().splitlines():
-            if line.startswith(key + ":"):
-                return int(line.split()[1]) / 1024
-        raise RuntimeError(f"no {key} for process {self.child.pid}")
-
-    def stop(self):
-        self.child.terminate()
-        try:
-            self.child.wait(30)
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            self.child.wait()
-
-
-class Broker:
-    """One Kafka broker that is its own controller, in a folder of its own."""
-
-    def __init__(self, work):
-        self.work = work
-        self.address = f"127.0.0.1:{free_port()}"
-
-    def __enter__(self):
-        controller = f"127.0.0.1:{free_port()}"
-        properties = self.work / "broker.properties"
-        write_properties(properties, {
-            "process.roles": "broker,controller",
-            "node.id": "1",
-            "controller.quorum.bootstrap.servers": controller,
-            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.address},CONTROLLER://{controller}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "controller.listener.names": "CONTROLLER",
-            "log.dirs": self.work / "broker",
-            "offsets.topic.replication.factor": "1",
-            "offsets.topic.num.partitions": "1",
-            "transaction.state.log.replication.factor": "1",
-            "transaction.state.log.min.isr": "1",
-            "transaction.state.log.num.partitions": "1",
-            "group.initial.rebalance.delay.ms": "0",
-        })
-        java = ["java", "-Xmx1g", *JVM, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", class_path()]
-        subprocess.run([*java, "kafka.tools.StorageTool", "format", "--standalone", "-t", "AAAAAAAAAAAAAAAAAAAAAQ",
-                        "-c", properties], check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-        self.process = Process([*java, "kafka.Kafka", properties], self.work / "broker.log")
-        try:
-            self.await_port()
-            self.create_topic("warm-up")
-        except BaseException:
-            self.process.stop()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        self.process.stop()
-
-    def await_port(self):
-        host, port = self.address.split(":")
-        for _ in patience(START_SECONDS, 0.1, "the broker's port"):
-            self.process.check_alive()
-            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
-                return
-
-    def create_topic(self, name):
-        floor("create", self.address, name)
-
-
-def floor(*arguments):
-    done = subprocess.run([FLOOR, *map(str, arguments)], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-    return json.loads(done.stdout) if done.stdout else None
-
-
-def patience(seconds, interval, what):
-    """Yields until the time is over; the caller leaves the loop when it has what it waits for."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        yield
-        time.sleep(interval)
-    raise TimeoutError(f"{what}: not there after {seconds} s")
-
-
-def write_properties(path, values):
-    path.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
-
-
-def worker_properties(broker, place, name, port):
-    properties = place / "worker.properties"
-    converter = "org.apache.kafka.connect.storage.StringConverter"
-    write_properties(properties, {
-        "bootstrap.servers": broker.address,
-        "group.id": name,
-        "config.storage.topic": f"{name}-configs",
-        "offset.storage.topic": f"{name}-offsets",
-        "status.storage.topic": f"{name}-status",
-        "config.storage.replication.factor": "1",
-        "offset.storage.replication.factor": "1",
-        "status.storage.replication.factor": "1",
-        "offset.flush.interval.ms": "1000",
-        "key.converter": converter,
-        "value.converter": converter,
-        "listeners": f"http://127.0.0.1:{port}",
-        "plugin.path": place / "plugins",
-    })
-    return properties
-
-
 def run_node(options, broker, place, source_file, name):
     port = free_port()
-    command = [options.node, "distributed", worker_properties(broker, place, name, port)]
+    command = [options.node, "distributed", worker_properties(broker.address, place, name, port, FLUSH)]
     return run_worker(options, broker, place, source_file, name, command, port)
 
 
 def run_java(options, broker, place, source_file, name):
     port = free_port()
-    plugin = place / "plugins/connect-file"
-    plugin.mkdir(parents=True)
-    for jar in LIB.glob("connect-file-*.jar"):
-        shutil.copy(jar, plugin)
-    command = ["java", "-Xmx1g", *JVM, "-cp", class_path(without=["connect-file-"]),
-               "org.apache.kafka.connect.cli.ConnectDistributed", worker_properties(broker, place, name, port)]
+    plugin_folder(place)
+    command = java_worker("-Xmx1g", worker_properties(broker.address, place, name, port, FLUSH))
     return run_worker(options, broker, place, source_file, name, command, port)
 
 
@@ -263,9 +121,8 @@ def run_worker(options, broker, place, source_file, name, command, port):
     try:
         for _ in patience(START_SECONDS, 0.01, "the first answer of GET /connectors"):
             worker.check_alive()
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                if request(port, "GET", "/connectors")[0] == 200:
-                    break
+            if answers(port):
+                break
         result = {"start_seconds": time.monotonic() - start}
         time.sleep(IDLE_SECONDS)
         result["idle_mib"] = worker.memory_mib("VmRSS")
@@ -301,23 +158,6 @@ def run_worker(options, broker, place, source_file, name, command, port):
         worker.stop()
 
 
-def request(port, method, path, body=None):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=90)
-    try:
-        text = None if body is None else json.dumps(body)
-        connection.request(method, path, text, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        return response.status, response.read().decode(errors="replace")
-    finally:
-        connection.close()
-
-
-def expect(status, port, method, path, body=None):
-    got, text = request(port, method, path, body)
-    if got != status:
-        raise RuntimeError(f"{method} {path} answered {got}, not {status}: {text}")
-
-
 def report(options, rounds):
     medians = {
         side: {key: statistics.median(results[side][key] for results in rounds) for key in rounds[0][side]}
@@ -344,12 +184,6 @@ def report(options, rounds):
                "ratios": ratios}
     pathlib.Path(options.json).write_text(json.dumps(figures, indent=2) + "\n")
     print(f"\nall figures: {options.json}", file=sys.stderr)
-
-
-def number(value):
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
 if __name__ == "__main__":
