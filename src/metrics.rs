@@ -182,23 +182,26 @@ impl TaskMetrics {
     }
 }
 
+/// How often something was started.
+#[derive(Debug, Default)]
+pub struct Starts {
+    /// All attempts.
+    pub attempts: AtomicU64,
+    /// Those that failed before it ran.
+    pub failures: AtomicU64,
+    /// Those of what had been started before, by request or by supervision.
+    pub restarts: AtomicU64,
+}
+
 /// Values of the worker itself.
 #[derive(Debug)]
 pub struct WorkerMetrics {
     /// Connectors that run here.
     pub connectors: AtomicU64,
-    /// Attempts to start a connector.
-    pub connector_starts: AtomicU64,
-    /// Attempts to start a connector that failed.
-    pub connector_start_failures: AtomicU64,
-    /// Attempts to start a task.
-    pub task_starts: AtomicU64,
-    /// Attempts to start a task that failed.
-    pub task_start_failures: AtomicU64,
-    /// Connectors that were started again, by request or by supervision.
-    pub connector_restarts: AtomicU64,
-    /// Tasks that were started again, by request or by supervision.
-    pub task_restarts: AtomicU64,
+    /// Starts of connectors.
+    pub connector_starts: Starts,
+    /// Starts of tasks.
+    pub task_starts: Starts,
     /// Whether the worker is without a lease and its tasks are suspended.
     pub suspended: AtomicBool,
     /// Threads that the code of abandoned plug-ins holds at this moment.
@@ -214,12 +217,8 @@ impl WorkerMetrics {
     fn new() -> Self {
         WorkerMetrics {
             connectors: AtomicU64::new(0),
-            connector_starts: AtomicU64::new(0),
-            connector_start_failures: AtomicU64::new(0),
-            task_starts: AtomicU64::new(0),
-            task_start_failures: AtomicU64::new(0),
-            connector_restarts: AtomicU64::new(0),
-            task_restarts: AtomicU64::new(0),
+            connector_starts: Starts::default(),
+            task_starts: Starts::default(),
             suspended: AtomicBool::new(false),
             zombie_threads: AtomicU64::new(0),
             herder_queue_length: AtomicU64::new(0),

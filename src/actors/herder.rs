@@ -112,6 +112,8 @@ impl Herder {
             fence_ms: deps.config.worker_fence_timeout.as_millis() as u64,
             nonce_seed: fastrand::u64(..),
         };
+        // Whatever an earlier herder counted has ended with it.
+        deps.metrics.worker().connectors.store(0, std::sync::atomic::Ordering::Relaxed);
         Herder {
             number,
             starting: format!("the worker is starting: connecting to {}", deps.config.bootstrap_servers),

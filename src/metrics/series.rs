@@ -100,17 +100,17 @@ pub(super) const WORKER_SERIES: &[WorkerSeries] = worker_series! {
         "Connectors that run on this worker.";
     GAUGE "task_count", |_, tasks, _| Some(tasks as u64),
         "Tasks that run on this worker.";
-    COUNTER "connector_startup_attempts_total", |w, _, _| Some(w.connector_starts.load(Relaxed)),
+    COUNTER "connector_startup_attempts_total", |w, _, _| Some(w.connector_starts.attempts.load(Relaxed)),
         "Attempts to start a connector.";
-    COUNTER "connector_startup_failure_total", |w, _, _| Some(w.connector_start_failures.load(Relaxed)),
+    COUNTER "connector_startup_failure_total", |w, _, _| Some(w.connector_starts.failures.load(Relaxed)),
         "Attempts to start a connector that failed.";
-    COUNTER "task_startup_attempts_total", |w, _, _| Some(w.task_starts.load(Relaxed)),
+    COUNTER "task_startup_attempts_total", |w, _, _| Some(w.task_starts.attempts.load(Relaxed)),
         "Attempts to start a task.";
-    COUNTER "task_startup_failure_total", |w, _, _| Some(w.task_start_failures.load(Relaxed)),
+    COUNTER "task_startup_failure_total", |w, _, _| Some(w.task_starts.failures.load(Relaxed)),
         "Attempts to start a task that failed.";
-    COUNTER "connector_restart_total", |w, _, _| Some(w.connector_restarts.load(Relaxed)),
+    COUNTER "connector_restart_total", |w, _, _| Some(w.connector_starts.restarts.load(Relaxed)),
         "Connectors that were started again.";
-    COUNTER "task_restart_total", |w, _, _| Some(w.task_restarts.load(Relaxed)),
+    COUNTER "task_restart_total", |w, _, _| Some(w.task_starts.restarts.load(Relaxed)),
         "Tasks that were started again.";
     GAUGE "suspended", |w, _, _| Some(u64::from(w.suspended.load(Relaxed))),
         "1 while the worker has no lease and its tasks are suspended.";

@@ -1,6 +1,7 @@
 //! What the worker is told to run, and what it says of it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -14,6 +15,7 @@ use crate::actors::status::{Purpose, SealUnit};
 use crate::actors::validation;
 use crate::backend::partitioner::partition_for_key;
 use crate::cluster::{Member, NO_SET, RegisterFields, Unit, WantedChange};
+use crate::metrics::Starts;
 use crate::pipeline::{Failure, Phase};
 use crate::storage::records::with_values;
 use crate::storage::status_records::{StatusTopicRecord, UnitState};
@@ -143,11 +145,13 @@ impl Herder {
             task_configs: 0,
         };
         let mut suspended = false;
-        if let Some(old) = self.running.insert(unit.clone(), running)
-            && let Some(running) = self.running.get_mut(&unit)
-        {
-            suspended = old.run.claim == running.run.claim && self.suspended.contains(&unit);
-            running.waiting = old.waiting;
+        self.starts(&unit).attempts.fetch_add(1, Relaxed);
+        match (self.running.insert(unit.clone(), running), self.running.get_mut(&unit)) {
+            (Some(old), Some(running)) => {
+                suspended = old.run.claim == running.run.claim && self.suspended.contains(&unit);
+                running.waiting = old.waiting;
+            }
+            _ => self.count_connector(&unit, true),
         }
         if !suspended {
             self.suspended.remove(&unit);
@@ -161,6 +165,22 @@ impl Herder {
                 }
             }
             Err(failure) => self.report_failure(&unit, failure),
+        }
+    }
+
+    fn starts(&self, unit: &UnitId) -> &Starts {
+        match unit {
+            UnitId::Connector(_) => &self.deps.metrics.worker().connector_starts,
+            UnitId::Task(..) => &self.deps.metrics.worker().task_starts,
+        }
+    }
+
+    fn count_connector(&self, unit: &UnitId, appeared: bool) {
+        let connectors = &self.deps.metrics.worker().connectors;
+        match (unit, appeared) {
+            (UnitId::Connector(_), true) => _ = connectors.fetch_add(1, Relaxed),
+            (UnitId::Connector(_), false) => _ = connectors.fetch_sub(1, Relaxed),
+            (UnitId::Task(..), _) => {}
         }
     }
 
@@ -342,6 +362,9 @@ impl Herder {
     }
 
     pub(super) fn report_failure(&mut self, unit: &UnitId, failure: Failure) {
+        if self.running.get(unit).is_some_and(|running| running.state.0 == UnitState::Unassigned) {
+            self.starts(unit).failures.fetch_add(1, Relaxed);
+        }
         let message = format!("{unit} failed again: {}", failure.message);
         self.set_state(unit, UnitState::Failed, Some(bounded(failure.trace())));
         self.answer_waiting(unit, &Err(HerderError::Internal(message)));
@@ -410,11 +433,7 @@ impl Herder {
         let RunId { herder, claim, start, .. } = running.run;
         if running.restart && !running.ending {
             let lease = running.lease.clone();
-            let starts = match unit {
-                UnitId::Connector(_) => &self.deps.metrics.worker().connector_restarts,
-                UnitId::Task(..) => &self.deps.metrics.worker().task_restarts,
-            };
-            starts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.starts(&unit).restarts.fetch_add(1, Relaxed);
             return self.start(RunId { unit, herder, claim, start: start + 1 }, lease);
         }
         for reply in running.waiting.drain(..) {
@@ -438,6 +457,7 @@ impl Herder {
         self.seals.remove(&(unit.clone(), claim));
         if self.running.get(&unit).is_some_and(|running| running.run.claim == claim) {
             self.running.remove(&unit);
+            self.count_connector(&unit, false);
             self.suspended.remove(&unit);
             self.show_suspended();
         }

@@ -168,6 +168,29 @@ fn creations_wait_while_all_places_for_checks_are_taken() {
 }
 
 #[test]
+fn starts_and_connectors_are_counted() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        rig.put(0, None).await;
+        rig.put(1, None).await;
+        rig.until_running(4).await;
+        // Its task cannot read lines from a directory.
+        rig.put(0, Some(("file", "/"))).await;
+        eventually("its task fails", async || rig.count(UnitState::Failed).await == 1).await;
+        let worker = rig.metrics.worker();
+        let starts = |starts: &crate::metrics::Starts| {
+            [&starts.attempts, &starts.failures].map(|count| count.load(Ordering::Relaxed))
+        };
+        assert_eq!((starts(&worker.connector_starts), starts(&worker.task_starts)), ([3, 0], [3, 1]));
+        assert_eq!(worker.connectors.load(Ordering::Relaxed), 2);
+        rig.crash_herder().await;
+        let counted_anew = async || starts(&worker.connector_starts)[0] == 5;
+        eventually("the next herder starts them", counted_anew).await;
+        assert_eq!(worker.connectors.load(Ordering::Relaxed), 2);
+    });
+}
+
+#[test]
 fn a_change_of_one_connector_touches_no_other() {
     const MANY: usize = 40;
     in_a_worker(async |rig| {
