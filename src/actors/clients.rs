@@ -98,7 +98,8 @@ pub fn sink_consumer(config: &WorkerConfig, connector: &Props) -> Result<SinkCon
         _ => Isolation::ReadUncommitted,
     };
     let group = made.settings.remove("group.id").unwrap_or_else(|| format!("connect-{name}"));
-    made.settings.entry("client.id".into()).or_insert_with(|| format!("connector-consumer-{name}"));
+    // No name of the connector: equal settings share clients.
+    made.settings.entry("client.id".into()).or_insert_with(|| format!("{}-sinks", client_id_base(config)));
     let max_poll_records = made.max_poll_records.unwrap_or(MAX_POLL_RECORDS);
     let max_age = made.settings.get("metadata.max.age.ms").and_then(|text| text.parse().ok());
     let refresh_interval = max_age.map_or(REFRESH_INTERVAL, Duration::from_millis);
@@ -172,6 +173,20 @@ mod tests {
         assert!(error.message().contains("producer.override.linger.ms") && error.message().contains("None"), "{error}");
         assert!(sink_consumer(&config, &props(&[("consumer.override.max.poll.records", "9")])).is_err());
         assert!(source_producer(&config, &props(&[("consumer.override.max.poll.records", "9")])).is_ok());
+    }
+
+    /// Whose effective settings are equal: anything of the connector's name in them would make each sink a client.
+    #[test]
+    fn sinks_share_their_client() {
+        let config = worker(&[]);
+        let settings = |name: &str, more: &[(&str, &str)]| {
+            let consumer = sink_consumer(&config, &props(&[&[("name", name)], more].concat())).unwrap();
+            (consumer.settings, consumer.isolation)
+        };
+        assert_eq!(settings("one", &[]), settings("two", &[]));
+        assert_eq!(settings("one", &[]), settings("two", &[("consumer.override.max.poll.records", "7")]));
+        assert_ne!(settings("one", &[]), settings("two", &[("consumer.override.client.id", "mine")]));
+        assert_ne!(settings("one", &[]), settings("two", &[("consumer.override.isolation.level", "read_committed")]));
     }
 
     /// A task that stops may purge its client: the internal topics must not be on it, whatever the worker file says.

@@ -156,7 +156,7 @@ fn prepare_sink(
     let run = async move {
         control.phase.enter(Phase::Configure);
         let (chain, converters) = plugins(&deps.registry, &deps.config, &connector_props)?;
-        let reader = deps.backend.reader(&client.settings, client.isolation);
+        let reader = deps.backend.shared_reader(&client.settings, client.isolation);
         let reader =
             reader.map_err(|error| Failure::text(Phase::Configure, format!("no consumer could be made: {error}")))?;
         let pump = SinkPump {

@@ -84,6 +84,12 @@ pub trait Backend: Send + Sync {
     /// A reader that is assigned by hand and belongs to no group.
     fn reader(&self, settings: &ClientSettings, isolation: Isolation) -> Result<Box<dyn RecordReader>>;
 
+    /// As [`Backend::reader`], for one of many: readers of equal settings share clients, where the backend has any. Each has its own bound of what is
+    /// read ahead, and one that does not read holds up nobody.
+    fn shared_reader(&self, settings: &ClientSettings, isolation: Isolation) -> Result<Box<dyn RecordReader>> {
+        self.reader(settings, isolation)
+    }
+
     /// Committed offsets of consumer groups.
     fn committed_offsets(&self) -> Arc<dyn CommittedOffsets>;
 

@@ -1,5 +1,7 @@
 //! The contract of the backend: one suite, run on every implementation.
 
+mod shared;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,6 +13,7 @@ mod plugins;
 mod rest;
 mod scenarios;
 mod secure;
+mod shared_consumers;
 mod sinks;
 mod standalone;
 mod storage;

@@ -45,7 +45,8 @@ const PRODUCER_RULES: [(&str, &str); 3] =
     [("enable.idempotence", "true"), ("acks", "all"), ("partitioner", "murmur2_random")];
 
 const CONSUMER_DEFAULTS: [(&str, &str); 5] = [
-    // As with producers: half of this stands between the start of a sink and its first record. There may be many sinks, so less eager.
+    // As with producers: half of this stands between the start of a client's first sink and its first record. Sinks with overrides have clients
+    // of their own, and there may be many, so less eager.
     ("reconnect.backoff.ms", "100"),
     ("group.id", NO_GROUP),
     ("queued.max.messages.kbytes", READ_AHEAD_KIB),
@@ -59,6 +60,13 @@ const CONSUMER_RULES: [(&str, &str); 4] = [
     ("enable.auto.offset.store", "false"),
     ("auto.offset.reset", "error"),
     ("enable.partition.eof", "true"),
+];
+
+const SHARED_CONSUMER_DEFAULTS: [(&str, &str); 2] = [
+    // A partition that gets room, or is new, waits for the request that is under way, and so long may that be when all others are idle.
+    ("fetch.wait.max.ms", "100"),
+    // All records of an answer stay in memory until the last of them is taken: a reader that does not read keeps what others got with it.
+    ("fetch.max.bytes", "4194304"),
 ];
 
 /// Other names of the same setting. Two of them at once would be decided by their order.
@@ -111,12 +119,21 @@ pub(super) fn transactional(settings: &ClientSettings, transactional_id: &str) -
 
 /// Settings of a consumer.
 pub(super) fn consumer(settings: &ClientSettings, isolation: Isolation) -> ClientSettings {
+    consumer_with(settings, isolation, &[])
+}
+
+/// Settings of a consumer that readers share.
+pub(super) fn shared_consumer(settings: &ClientSettings, isolation: Isolation) -> ClientSettings {
+    consumer_with(settings, isolation, &SHARED_CONSUMER_DEFAULTS)
+}
+
+fn consumer_with(settings: &ClientSettings, isolation: Isolation, more: &[(&str, &str)]) -> ClientSettings {
     let level = match isolation {
         Isolation::ReadCommitted => "read_committed",
         Isolation::ReadUncommitted => "read_uncommitted",
     };
     let level = [("isolation.level", level)];
-    with(settings, &[&COMMON_DEFAULTS, &CONSUMER_DEFAULTS], &[&COMMON_RULES, &CONSUMER_RULES, &level])
+    with(settings, &[&COMMON_DEFAULTS, &CONSUMER_DEFAULTS, more], &[&COMMON_RULES, &CONSUMER_RULES, &level])
 }
 
 /// Connects the client of admin requests to all brokers. One that connects where it has to asks for a connection at each change of a broker's
@@ -181,6 +198,15 @@ mod tests {
         }
         assert_eq!(admin(&none)["enable.sparse.connections"], "false");
         assert_eq!(admin(&settings(&[("reconnect.backoff.ms", "50")]))["reconnect.backoff.ms"], "50");
+    }
+
+    #[test]
+    fn what_readers_share_is_not_held_up_for_long_unless_the_user_says_so() {
+        let shared = |pairs: &[_]| shared_consumer(&settings(pairs), Isolation::ReadCommitted);
+        assert_eq!(shared(&[])["fetch.wait.max.ms"], "100");
+        assert_eq!(shared(&[("fetch.wait.max.ms", "500")])["fetch.wait.max.ms"], "500");
+        assert!(!consumer(&settings(&[]), Isolation::ReadCommitted).contains_key("fetch.wait.max.ms"));
+        assert_eq!(shared(&[])["isolation.level"], "read_committed");
     }
 
     #[test]

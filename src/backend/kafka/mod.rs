@@ -1,11 +1,17 @@
 //! The traits over Kafka. The only room that names the Kafka client, librdkafka.
 //!
-//! `client_config`: what always holds for a client. `writer`: shared producers and their handles. `transactional`. `reader`. `admin`: topics,
-//! groups, committed offsets. `native`: the calls of the C library, and all that is `unsafe`.
+//! `client_config`: what always holds for a client. `writer`: shared producers and their handles. `transactional`. `reader`, over an `intake`: a
+//! consumer of its own or, as `legs` on them, those of a `pool`; `catch_up`: when it leaves that. `admin`: topics, groups, committed offsets.
+//! `closing`: the end of clients. `native`: the calls of the C library, and all that is `unsafe`.
 
 mod admin;
+mod catch_up;
 mod client_config;
+mod closing;
+mod intake;
+mod legs;
 mod native;
+mod pool;
 mod reader;
 mod transactional;
 mod writer;
@@ -17,7 +23,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::admin::KafkaAdmin;
+use self::closing::Closing;
 use self::native::{Client, Kind};
+use self::pool::Pool;
 use self::reader::KafkaReader;
 use self::transactional::KafkaTransactionalWriter;
 use self::writer::{KafkaWriter, Producer};
@@ -46,12 +54,7 @@ impl AdminClient {
             return Ok(client.clone());
         }
         let client = Client::new(Kind::Producer, &client_config::admin(&self.settings))?;
-        if let Some(stuck) = current.replace(client.clone()) {
-            // Freeing a client waits for its threads, which no caller here has time for. Where no thread can be had it is freed in place.
-            if let Err(error) = std::thread::Builder::new().name("kafka-close".into()).spawn(move || drop(stuck)) {
-                tracing::debug!("no thread to close a client: {error}");
-            }
-        }
+        drop(current.replace(client.clone()).map(Closing::new));
         Ok(client)
     }
 
@@ -67,6 +70,7 @@ impl AdminClient {
 struct KafkaBackend {
     settings: ClientSettings,
     producers: Mutex<HashMap<ClientSettings, Weak<Producer>>>,
+    pools: Mutex<HashMap<ClientSettings, Weak<Pool>>>,
     admin: Arc<AdminClient>,
 }
 
@@ -75,7 +79,7 @@ impl KafkaBackend {
         let mut settings = settings.clone();
         settings.insert("bootstrap.servers".into(), bootstrap_servers.into());
         let admin = Arc::new(AdminClient { settings: settings.clone(), client: Mutex::default() });
-        KafkaBackend { settings, producers: Mutex::default(), admin }
+        KafkaBackend { settings, producers: Mutex::default(), pools: Mutex::default(), admin }
     }
 
     /// The settings of all clients, with those of a call in front.
@@ -94,6 +98,18 @@ impl KafkaBackend {
         let producer = Producer::start(&settings)?;
         producers.insert(settings, Arc::downgrade(&producer));
         Ok(producer)
+    }
+
+    /// The consumers of these settings, which have an isolation among them.
+    fn pool(&self, settings: ClientSettings) -> Arc<Pool> {
+        let mut pools = lock(&self.pools);
+        pools.retain(|_, pool| pool.strong_count() > 0);
+        if let Some(pool) = pools.get(&settings).and_then(Weak::upgrade) {
+            return pool;
+        }
+        let pool = Arc::new(Pool::new(settings.clone()));
+        pools.insert(settings, Arc::downgrade(&pool));
+        pool
     }
 }
 
@@ -117,6 +133,11 @@ impl Backend for KafkaBackend {
     fn reader(&self, settings: &ClientSettings, isolation: Isolation) -> Result<Box<dyn RecordReader>> {
         let settings = client_config::consumer(&self.merged(settings), isolation);
         Ok(Box::new(KafkaReader::new(&settings, isolation, Arc::clone(&self.admin))?))
+    }
+
+    fn shared_reader(&self, settings: &ClientSettings, isolation: Isolation) -> Result<Box<dyn RecordReader>> {
+        let pool = self.pool(client_config::shared_consumer(&self.merged(settings), isolation));
+        Ok(Box::new(KafkaReader::shared(pool, isolation, Arc::clone(&self.admin))?))
     }
 
     fn committed_offsets(&self) -> Arc<dyn CommittedOffsets> {

@@ -15,7 +15,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::AdminClient;
-use super::native::{Consumer, Message, Offsets, PartitionList, What};
+use super::catch_up::{CatchUp, Move};
+use super::intake::Intake;
+use super::native::{Message, Offsets, What};
+use super::pool::Pool;
 use crate::backend::{
     BackendError, ClientSettings, ConsumerRecord, Header, Isolation, ReadBatch, RecordReader, Result, StartOffset,
 };
@@ -36,6 +39,14 @@ struct Assigned {
     /// `None` until a start at the beginning or the end is resolved by the first message.
     position: Option<i64>,
     paused: bool,
+    /// Nothing more comes of it until a seek, and the client has said why. It must not be made to say so again.
+    failed: bool,
+}
+
+impl Assigned {
+    fn at(start: StartOffset) -> Assigned {
+        Assigned { position: start_of(start).1, paused: false, failed: false }
+    }
 }
 
 /// What the client says once and does not repeat: one of each kind, since whoever hears of a kind looks after all partitions.
@@ -54,30 +65,43 @@ impl Problems {
 pub(super) struct KafkaReader {
     /// The last read filled its batch.
     catching_up: bool,
-    /// `None` only while it is dropped.
-    consumer: Option<Consumer>,
+    intake: Intake,
     wake: Arc<Notify>,
     isolation: Isolation,
     admin: Arc<AdminClient>,
     assigned: HashMap<TopicPartition, Assigned>,
     /// Errors that came behind records of the same batch.
     delayed: Problems,
+    /// Whether it should have a client of its own, where it shares one.
+    catch_up: CatchUp,
 }
 
 impl KafkaReader {
+    /// With a client of its own.
     pub(super) fn new(settings: &ClientSettings, isolation: Isolation, admin: Arc<AdminClient>) -> Result<KafkaReader> {
-        let mut consumer = Consumer::new(settings)?;
-        let wake = consumer.enable_wake();
-        let assigned = HashMap::new();
-        Ok(KafkaReader {
-            consumer: Some(consumer),
+        let wake = Arc::<Notify>::default();
+        let intake = Intake::own(settings, &wake)?;
+        Ok(KafkaReader::over(intake, wake, isolation, admin))
+    }
+
+    /// At the clients of a pool, which has this isolation.
+    pub(super) fn shared(pool: Arc<Pool>, isolation: Isolation, admin: Arc<AdminClient>) -> Result<KafkaReader> {
+        let wake = Arc::<Notify>::default();
+        let intake = Intake::shared(pool, &wake)?;
+        Ok(KafkaReader::over(intake, wake, isolation, admin))
+    }
+
+    fn over(intake: Intake, wake: Arc<Notify>, isolation: Isolation, admin: Arc<AdminClient>) -> KafkaReader {
+        KafkaReader {
+            intake,
             wake,
             isolation,
             admin,
-            assigned,
+            assigned: HashMap::new(),
             delayed: Problems::default(),
             catching_up: false,
-        })
+            catch_up: CatchUp::new(Instant::now()),
+        }
     }
 
     /// Asks the leaders for offsets; where they are not where they were, finds them and asks once more.
@@ -95,10 +119,6 @@ impl KafkaReader {
         }
     }
 
-    fn consumer(&mut self) -> Result<&mut Consumer> {
-        self.consumer.as_mut().ok_or_else(|| BackendError::Fatal("the reader is closed".into()))
-    }
-
     fn check_assigned<'a>(&self, partitions: impl IntoIterator<Item = &'a TopicPartition>) -> Result<()> {
         match partitions.into_iter().find(|partition| !self.assigned.contains_key(*partition)) {
             Some(partition) => Err(BackendError::Refused(format!("{partition} is not assigned to this reader"))),
@@ -114,15 +134,62 @@ impl KafkaReader {
         }
     }
 
+    /// Lets the client deliver all that is paused: it remembers that beyond the end of an assignment, and whoever gets the partition next would
+    /// wait for ever.
+    fn resume_all(&self, of: impl Fn(&TopicPartition) -> bool) -> Result<Vec<TopicPartition>> {
+        let paused = self.assigned.iter().filter(|(partition, assigned)| assigned.paused && of(partition));
+        let paused: Vec<TopicPartition> = paused.map(|(partition, _)| partition.clone()).collect();
+        if !paused.is_empty() {
+            self.intake.resume(&paused)?;
+        }
+        Ok(paused)
+    }
+
+    /// Goes to a client of its own, or back, where that is better and all positions are known. Where it cannot be done it goes on where it is.
+    fn move_where_better(&mut self) {
+        let Intake::Shared(legs) = &self.intake else { return };
+        let now = Instant::now();
+        let out = match self.catch_up.at_rest(now) {
+            Move::Stay => return,
+            Move::Out if !legs.is_crowded() => return self.catch_up.moved(false, now),
+            Move::Out => true,
+            Move::Back => false,
+        };
+        let known = |(partition, assigned): (&TopicPartition, &Assigned)| {
+            let position = assigned.position.filter(|_| !assigned.failed)?;
+            Some((partition.clone(), position))
+        };
+        let Some(offsets) = self.assigned.iter().map(known).collect::<Option<Vec<_>>>() else { return };
+        if let Err(error) = self.move_to(out, &offsets) {
+            tracing::debug!(%error, out, "a reader could not go to another client");
+        }
+        if let Intake::Shared(legs) = &self.intake {
+            self.catch_up.moved(legs.is_alone(), now);
+        }
+    }
+
+    fn move_to(&mut self, out: bool, offsets: &[(TopicPartition, i64)]) -> Result<()> {
+        let paused = self.resume_all(|_| true)?;
+        let Intake::Shared(legs) = &mut self.intake else { return Ok(()) };
+        let moved = if out { legs.move_out(offsets) } else { legs.move_back(offsets) };
+        // Wherever they are now.
+        if !paused.is_empty() {
+            self.intake.pause(&paused)?;
+        }
+        moved
+    }
+
     /// Takes what is there; whether there was anything at all.
     fn fill(&mut self, batch: &mut ReadBatch, max: usize) -> Result<bool> {
         // What came with them was delivered by the call before.
         if let Some(error) = self.delayed.0.pop_front() {
             return Err(error);
         }
-        let Some(consumer) = self.consumer.as_mut() else { return Ok(false) };
         let (assigned, delayed) = (&mut self.assigned, &mut self.delayed);
-        let taken = consumer.take(max, |messages| copy(messages, batch, assigned, delayed));
+        let taken = self.intake.take(max, |messages| copy(messages, batch, assigned, delayed));
+        if let Some(error) = self.intake.listen() {
+            self.delayed.note(error);
+        }
         match self.delayed.0.pop_front_if(|_| batch.records.is_empty() && batch.ends.is_empty()) {
             Some(error) => Err(error),
             None => Ok(taken > 0),
@@ -138,12 +205,9 @@ fn start_of(start: StartOffset) -> (i64, Option<i64>) {
     }
 }
 
-fn list_of(partitions: &[(TopicPartition, StartOffset)]) -> Result<PartitionList> {
-    PartitionList::new(partitions.iter().map(|(partition, start)| (partition, start_of(*start).0)))
-}
-
-fn plain_list(partitions: &[TopicPartition]) -> Result<PartitionList> {
-    PartitionList::new(partitions.iter().map(|partition| (partition, 0)))
+/// With the client's names for offsets.
+fn starts_of(partitions: &[(TopicPartition, StartOffset)]) -> Vec<(TopicPartition, i64)> {
+    partitions.iter().map(|(partition, start)| (partition.clone(), start_of(*start).0)).collect()
 }
 
 /// Copies messages into the batch and moves the positions.
@@ -158,7 +222,7 @@ fn copy(
     batch.records.reserve(messages.len());
     for run in messages.chunk_by(|one, next| one.source() == next.source()) {
         let partition = run[0].partition();
-        let known = partition.as_ref().and_then(|partition| assigned.get_mut(partition));
+        let mut known = partition.as_ref().and_then(|partition| assigned.get_mut(partition));
         let mut source = None;
         let mut last = None;
         for message in run {
@@ -192,7 +256,12 @@ fn copy(
                 What::Error(problem) => match problem {
                     // Of connections: the client goes on by itself.
                     BackendError::Retriable(reason) => tracing::debug!("{reason}"),
-                    problem => problems.note(problem),
+                    problem => {
+                        if let Some(known) = &mut known {
+                            known.failed = true;
+                        }
+                        problems.note(problem);
+                    }
                 },
             }
         }
@@ -231,13 +300,10 @@ fn source_of(batch: &mut ReadBatch, partition: Option<&TopicPartition>) -> u32 {
 #[async_trait]
 impl RecordReader for KafkaReader {
     fn assign(&mut self, partitions: &[(TopicPartition, StartOffset)]) -> Result<()> {
-        let list = list_of(partitions)?;
-        self.consumer()?.assign(&list)?;
+        self.resume_all(|_| true)?;
+        self.intake.assign(&starts_of(partitions))?;
         self.delayed = Problems::default();
-        self.assigned = partitions
-            .iter()
-            .map(|(partition, start)| (partition.clone(), Assigned { position: start_of(*start).1, paused: false }))
-            .collect();
+        self.assigned = partitions.iter().map(|(partition, start)| (partition.clone(), Assigned::at(*start))).collect();
         Ok(())
     }
 
@@ -245,18 +311,17 @@ impl RecordReader for KafkaReader {
         if let Some((partition, _)) = partitions.iter().find(|(it, _)| self.assigned.contains_key(it)) {
             return Err(BackendError::Refused(format!("{partition} is assigned to this reader already")));
         }
-        let list = list_of(partitions)?;
-        self.consumer()?.add(&list)?;
+        self.intake.add(&starts_of(partitions))?;
         for (partition, start) in partitions {
-            self.assigned.insert(partition.clone(), Assigned { position: start_of(*start).1, paused: false });
+            self.assigned.insert(partition.clone(), Assigned::at(*start));
         }
         Ok(())
     }
 
     fn remove(&mut self, partitions: &[TopicPartition]) -> Result<()> {
         self.check_assigned(partitions)?;
-        let list = plain_list(partitions)?;
-        self.consumer()?.remove(&list)?;
+        self.resume_all(|partition| partitions.contains(partition))?;
+        self.intake.remove(partitions)?;
         for partition in partitions {
             self.assigned.remove(partition);
         }
@@ -265,30 +330,25 @@ impl RecordReader for KafkaReader {
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<()> {
         self.check_assigned(partitions)?;
-        let list = plain_list(partitions)?;
-        self.consumer()?.pause(&list)?;
+        self.intake.pause(partitions)?;
         self.set_paused(partitions, true);
         Ok(())
     }
 
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result<()> {
         self.check_assigned(partitions)?;
-        let list = plain_list(partitions)?;
-        self.consumer()?.resume(&list)?;
+        self.intake.resume(partitions)?;
         self.set_paused(partitions, false);
         Ok(())
     }
 
     async fn seek(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<()> {
         self.check_assigned(offsets.iter().map(|(partition, _)| partition))?;
-        // The client's own seek fails on a partition that it has not begun to fetch; to assign it anew works always.
-        let list = PartitionList::new(offsets.iter().map(|(partition, offset)| (partition, *offset)))?;
-        self.consumer()?.remove(&list)?;
-        self.consumer()?.add(&list)?;
+        self.intake.replace(offsets)?;
         let mut paused = Vec::new();
         for (partition, offset) in offsets {
             if let Some(assigned) = self.assigned.get_mut(partition) {
-                assigned.position = Some(*offset);
+                (assigned.position, assigned.failed) = (Some(*offset), false);
                 if assigned.paused {
                     paused.push(partition.clone());
                 }
@@ -305,11 +365,13 @@ impl RecordReader for KafkaReader {
             let taken = self.fill(batch, max)?;
             if !batch.records.is_empty() || !batch.ends.is_empty() {
                 self.catching_up |= batch.records.len() == max;
+                self.catch_up.read(batch.records.len(), max, Instant::now());
                 return Ok(());
             }
             if taken {
                 continue;
             }
+            self.move_where_better();
             if tokio::time::timeout_at(deadline, self.wake.notified()).await.is_err() {
                 return Ok(());
             }
@@ -340,10 +402,10 @@ impl RecordReader for KafkaReader {
 
 impl Drop for KafkaReader {
     fn drop(&mut self) {
-        let Some(consumer) = self.consumer.take() else { return };
-        // Freeing a client waits for its threads, which no caller here has time for. Where no thread can be had it is freed in place.
-        if let Err(error) = std::thread::Builder::new().name("kafka-close".into()).spawn(move || drop(consumer)) {
-            tracing::debug!("no thread to close a consumer: {error}");
+        if matches!(self.intake, Intake::Shared(_))
+            && let Err(error) = self.resume_all(|_| true)
+        {
+            tracing::debug!(%error, "a paused partition could not be resumed");
         }
     }
 }

@@ -196,5 +196,17 @@ pub const OTHER_DEFAULTS: &[(&str, &str, &str, &str)] = &[
     ("send.buffer.bytes", "131072", "-1: the system decides", "librdkafka's"),
     ("receive.buffer.bytes", "65536", "-1: the system decides", "librdkafka's"),
     ("batch.size", "16384", "1000000", "librdkafka's; larger batches are what makes it fast"),
+    (
+        "fetch.max.wait.ms",
+        "500",
+        "100",
+        "sinks share consumers, and a partition that is new waits for the request that is under way",
+    ),
+    (
+        "fetch.max.bytes",
+        "52428800",
+        "4194304",
+        "all records of an answer stay in memory until the last sink has taken its own",
+    ),
     ("delivery.timeout.ms", "120000", "2147483647", "Kafka Connect sets the same: a task waits as long as it takes"),
 ];

@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use connect_api::TopicPartition;
 use rdkafka::bindings as rd;
 use tokio::sync::Notify;
 
@@ -219,7 +220,14 @@ impl Client {
         self.queue(unsafe { rd::rd_kafka_queue_get_consumer(self.ptr()) })
     }
 
-    /// A queue for the answer of one request.
+    /// The queue of a partition of a consumer.
+    pub(super) fn partition_queue(&self, partition: &TopicPartition) -> Result<Queue> {
+        let topic = c_string("the name of a topic", &partition.topic)?;
+        // SAFETY: client and name live; the name is copied.
+        self.queue(unsafe { rd::rd_kafka_queue_get_partition(self.ptr(), topic.as_ptr(), partition.partition) })
+    }
+
+    /// A queue of its own: for the answer of one request, or for the messages of some partitions.
     pub(super) fn new_queue(&self) -> Result<Queue> {
         // SAFETY: the client lives.
         self.queue(unsafe { rd::rd_kafka_queue_new(self.ptr()) })
@@ -256,11 +264,16 @@ impl Queue {
     }
 
     /// Notifies when something came into the empty queue.
-    pub(super) fn enable_wake(&mut self) -> Arc<Notify> {
-        let notify = Arc::clone(self.wake.get_or_insert_with(Arc::default));
-        // SAFETY: the queue lives; the `Notify` lives until the callback is off again.
-        unsafe { rd::rd_kafka_queue_cb_event_enable(self.ptr(), Some(wake), Arc::as_ptr(&notify).cast_mut().cast()) };
-        notify
+    pub(super) fn enable_wake(&mut self, notify: &Arc<Notify>) {
+        // SAFETY: the queue lives; the `Notify` lives until the callback is off again. A former one is kept until its callback is replaced.
+        unsafe { rd::rd_kafka_queue_cb_event_enable(self.ptr(), Some(wake), Arc::as_ptr(notify).cast_mut().cast()) };
+        self.wake = Some(Arc::clone(notify));
+    }
+
+    /// Sends all that comes into this queue, and what is in it, into another one.
+    pub(super) fn forward(&self, to: &Queue) {
+        // SAFETY: both queues live; the library counts its reference to the other one.
+        unsafe { rd::rd_kafka_queue_forward(self.ptr(), to.ptr()) }
     }
 
     /// Lets a thread that waits at this queue return at once.

@@ -17,16 +17,18 @@ use super::produce::each_header;
 use crate::backend::{BackendError, ClientSettings, Result};
 
 /// A consumer that is assigned by hand.
-pub(in crate::backend::kafka) struct Consumer {
+pub(in crate::backend::kafka) struct Consumer(Client);
+
+/// A queue of messages, and room for those that are taken.
+pub(in crate::backend::kafka) struct Messages {
     queue: Queue,
-    client: Client,
     buffer: Vec<*mut rd::rd_kafka_message_t>,
 }
 
 // SAFETY: the buffer is empty between two calls.
-unsafe impl Send for Consumer {}
+unsafe impl Send for Messages {}
 // SAFETY: shared access never touches the buffer.
-unsafe impl Sync for Consumer {}
+unsafe impl Sync for Messages {}
 
 /// A message of a consumer: a record, the end of a partition or an error.
 pub(in crate::backend::kafka) struct Message<'a> {
@@ -55,46 +57,74 @@ impl Drop for Batch<'_> {
 
 impl Consumer {
     pub(in crate::backend::kafka) fn new(settings: &ClientSettings) -> Result<Consumer> {
-        let client = Client::new(Kind::Consumer, settings)?;
-        let queue = client.consumer_queue()?;
-        Ok(Consumer { queue, client, buffer: Vec::new() })
+        Ok(Consumer(Client::new(Kind::Consumer, settings)?))
     }
 
-    /// Notifies when something came into the empty queue.
-    pub(in crate::backend::kafka) fn enable_wake(&mut self) -> Arc<Notify> {
-        self.queue.enable_wake()
+    /// What comes of all partitions that are in no other queue, and all that is of no partition.
+    pub(in crate::backend::kafka) fn messages(&self) -> Result<Messages> {
+        Ok(Messages { queue: self.0.consumer_queue()?, buffer: Vec::new() })
+    }
+
+    /// An empty queue, for [`Consumer::add_into`].
+    pub(in crate::backend::kafka) fn new_messages(&self) -> Result<Messages> {
+        Ok(Messages { queue: self.0.new_queue()?, buffer: Vec::new() })
     }
 
     /// Consumes these partitions and no others.
     pub(in crate::backend::kafka) fn assign(&self, list: &PartitionList) -> Result<()> {
         // SAFETY: client and list live; the list is copied.
-        check(unsafe { rd::rd_kafka_assign(self.client.ptr(), list.ptr()) }, "assigning partitions")
+        check(unsafe { rd::rd_kafka_assign(self.0.ptr(), list.ptr()) }, "assigning partitions")
     }
 
     pub(in crate::backend::kafka) fn add(&self, list: &PartitionList) -> Result<()> {
         // SAFETY: client and list live; the list is copied; the error is taken once.
-        let error = unsafe { take_error(rd::rd_kafka_incremental_assign(self.client.ptr(), list.ptr()), "assigning") };
+        let error = unsafe { take_error(rd::rd_kafka_incremental_assign(self.0.ptr(), list.ptr()), "assigning") };
         error.map_or(Ok(()), Err)
+    }
+
+    /// As [`Consumer::add`], with all that is of these partitions in a queue of their own.
+    pub(in crate::backend::kafka) fn add_into(&self, list: &PartitionList, messages: &Messages) -> Result<()> {
+        let queues = list.partitions().into_iter().map(|partition| self.0.partition_queue(&partition));
+        let queues: Vec<Queue> = queues.collect::<Result<_>>()?;
+        let forward = || queues.iter().for_each(|queue| queue.forward(&messages.queue));
+        // In front: nothing may get into the common queue. The library keeps its hands off a queue that was forwarded once.
+        forward();
+        self.add(list)?;
+        // And behind: where the partition was removed before, its end takes the forwarding away. That is worked off by the one thread
+        // that answered the call above, behind the removal and before the addition. What came since waits in the partition's queue.
+        forward();
+        Ok(())
     }
 
     pub(in crate::backend::kafka) fn remove(&self, list: &PartitionList) -> Result<()> {
         // SAFETY: client and list live; the list is copied; the error is taken once.
-        let error =
-            unsafe { take_error(rd::rd_kafka_incremental_unassign(self.client.ptr(), list.ptr()), "unassigning") };
+        let error = unsafe { take_error(rd::rd_kafka_incremental_unassign(self.0.ptr(), list.ptr()), "unassigning") };
         error.map_or(Ok(()), Err)
     }
 
     /// Delivers nothing of these partitions any more.
     pub(in crate::backend::kafka) fn pause(&self, list: &PartitionList) -> Result<()> {
         // SAFETY: client and list live.
-        check(unsafe { rd::rd_kafka_pause_partitions(self.client.ptr(), list.ptr()) }, "pausing")?;
+        check(unsafe { rd::rd_kafka_pause_partitions(self.0.ptr(), list.ptr()) }, "pausing")?;
         list.first_error("pausing")
     }
 
     pub(in crate::backend::kafka) fn resume(&self, list: &PartitionList) -> Result<()> {
         // SAFETY: client and list live.
-        check(unsafe { rd::rd_kafka_resume_partitions(self.client.ptr(), list.ptr()) }, "resuming")?;
+        check(unsafe { rd::rd_kafka_resume_partitions(self.0.ptr(), list.ptr()) }, "resuming")?;
         list.first_error("resuming")
+    }
+}
+
+impl Messages {
+    /// Notifies when something came into the empty queue.
+    pub(in crate::backend::kafka) fn enable_wake(&mut self, notify: &Arc<Notify>) {
+        self.queue.enable_wake(notify);
+    }
+
+    pub(in crate::backend::kafka) fn is_empty(&self) -> bool {
+        // SAFETY: the queue lives.
+        unsafe { rd::rd_kafka_queue_length(self.queue.ptr()) == 0 }
     }
 
     /// Hands over what is there, at most `max` messages, without waiting; how many there were.

@@ -16,7 +16,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::time::Duration;
 
 pub(super) use self::client::{Client, Kind, Queue};
-pub(super) use self::consume::{Consumer, Message, What};
+pub(super) use self::consume::{Consumer, Message, Messages, What};
 pub(super) use self::partitions::PartitionList;
 pub(super) use self::produce::{Delivery, Outcome, Scratch, Topic};
 pub(super) use self::requests::Offsets;

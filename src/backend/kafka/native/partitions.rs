@@ -34,6 +34,11 @@ impl PartitionList {
         Ok(list)
     }
 
+    pub(super) fn partitions(&self) -> Vec<TopicPartition> {
+        // SAFETY: the list lives.
+        unsafe { elements(self.ptr()) }.into_iter().map(|(partition, _)| partition).collect()
+    }
+
     pub(super) fn ptr(&self) -> *mut rd::rd_kafka_topic_partition_list_t {
         self.0.as_ptr()
     }

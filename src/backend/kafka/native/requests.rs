@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::time::Duration;
 
 use connect_api::TopicPartition;
 use rdkafka::bindings as rd;
 use rdkafka::bindings::rd_kafka_admin_op_t as Op;
 use rdkafka::bindings::rd_kafka_resp_err_t as Code;
+use tokio::sync::Notify;
 
 use super::client::{Client, Queue};
 use super::errors::{check, error_of, error_of_read, is_about_leaders, take_error};
@@ -138,7 +140,8 @@ impl Pending {
 
     /// The answer; `None` where the whole request ended with a harmless code.
     async fn answer_unless(mut self, harmless: Code) -> Result<Option<Answer>> {
-        let notify = self.queue.enable_wake();
+        let notify = Arc::<Notify>::default();
+        self.queue.enable_wake(&notify);
         let wait = async {
             loop {
                 // SAFETY: the queue lives; the event is ours.
