@@ -137,11 +137,16 @@ impl ConnectorPump {
         loop {
             self.control.phase.enter(Phase::Idle);
             tokio::select! {
-                _ = self.reconfigure.notified() => self.split(connector).await?,
+                _ = self.reconfigure.notified() => {
+                    self.wait_out_suspension().await;
+                    if self.control.directive() == Directive::Run {
+                        self.split(connector).await?;
+                    }
+                }
                 error = self.raised.recv() => if let Some(error) = error {
                     return Err(Failure::new(Phase::Idle, &error));
                 },
-                _ = self.control.changed_from(Directive::Run) => match self.control.directive() {
+                _ = self.control.idle_changed_from(Directive::Run) => match self.control.directive() {
                     // A lease that comes and goes tears nothing down.
                     Directive::Run | Directive::Suspend => self.wait_out_suspension().await,
                     _ => return Ok(()),

@@ -142,6 +142,17 @@ impl Control {
         }
     }
 
+    /// The same for who waits with nothing under way, and asks for [`Control::directive`] before it moves anything: it does not look at the clock,
+    /// since thousands of idle pumps would wake for nothing else.
+    pub async fn idle_changed_from(&mut self, known: Directive) {
+        loop {
+            self.directive.mark_unchanged();
+            if self.directive() != known || self.directive.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Waits until nothing may be committed any more.
     pub async fn commits_forbidden(&mut self) {
         while self.may_commit() {

@@ -230,7 +230,7 @@ impl SinkPump {
                 self.take_found(found)?;
                 return Ok(false);
             }
-            _ = self.control.changed_from(Directive::Run) => return Ok(false),
+            _ = self.control.idle_changed_from(Directive::Run) => return Ok(false),
         };
         match read {
             Ok(()) => self.state.unanswered = 0,

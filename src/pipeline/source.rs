@@ -237,10 +237,18 @@ impl SourcePump {
             // The task waits inside of `poll`; a task that does neither must not keep its thread busy.
             return tokio::task::yield_now().await;
         }
+        let idle = self.delivery.is_idle();
+        let told_otherwise = async {
+            match idle {
+                true => self.control.idle_changed_from(Directive::Run).await,
+                // What the client has queued is taken back as soon as the lease ends.
+                false => self.control.changed_from(Directive::Run).await,
+            }
+        };
         tokio::select! {
             _ = sleep_until(idle_deadline(Instant::now(), interval)) => {}
             _ = self.delivery.flush_finished() => {}
-            _ = self.control.changed_from(Directive::Run) => {}
+            _ = told_otherwise => {}
         }
     }
 
