@@ -327,7 +327,7 @@ async fn nothing_is_put_without_a_lease() {
     rig.write("t", 0, 1);
     rig.start();
     rig.until("the first record arrives", |world| world.puts.len() == 1).await;
-    rig.lease(false);
+    rig.lapse();
     rig.write("t", 0, 1);
     rig.pass(5 * SECOND).await;
     assert_eq!(rig.world().puts.len(), 1, "another worker may run the task by now");

@@ -255,6 +255,11 @@ impl Rig {
         self.directive.send_modify(|_| ());
     }
 
+    /// Lets the lease end without a word, as under a herder that hangs.
+    pub fn lapse(&self) {
+        self.leased.store(false, Ordering::SeqCst);
+    }
+
     pub fn steer(&self, directive: Directive) {
         self.directive.send_replace(directive);
     }
