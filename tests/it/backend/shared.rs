@@ -59,21 +59,7 @@ macro_rules! on_kafka {
     };
 }
 
-on_kafka!(
-    keeps_order_and_reports_offsets,
-    keeps_headers_timestamps_and_nulls,
-    starts_where_it_is_told,
-    reports_every_arrival_at_the_end,
-    a_read_without_records_ends_in_time,
-    a_dropped_read_loses_nothing,
-    pauses_and_resumes,
-    seeks_also_where_paused,
-    adds_and_removes_partitions,
-    reads_in_bounded_batches,
-    says_when_an_offset_is_out_of_range,
-    reads_on_beside_a_lost_position,
-    reads_on_beside_a_deleted_topic,
-    isolates_open_and_aborted_transactions,
+reading_and!(on_kafka:
     readers_of_one_partition_do_not_disturb_each_other,
     a_reader_that_does_not_read_holds_up_nobody,
     a_partition_goes_from_reader_to_reader,
