@@ -95,11 +95,15 @@ impl SinkTask for FileStreamSinkTask {
     async fn start(&mut self, props: Props) -> Result<()> {
         let config = definition().parse(&props)?;
         let file = config.opt_string(FILE).filter(|file| !file.is_empty()).map(PathBuf::from);
-        let opened = tokio::task::spawn_blocking(move || match file {
-            Some(path) => LineWriter::append_to(path),
-            None => Ok(LineWriter::new(Output::Stdout)),
+        self.writer = Some(match file {
+            None => LineWriter::new(Output::Stdout),
+            // A thousand sinks that start at once would take as many threads.
+            Some(path) if opens_at_once(&path) => LineWriter::append_to(path)?,
+            Some(path) => {
+                let opened = tokio::task::spawn_blocking(move || LineWriter::append_to(path));
+                opened.await.map_err(|error| ConnectError::fatal("the start broke off").caused_by(error))??
+            }
         });
-        self.writer = Some(opened.await.map_err(|error| ConnectError::fatal("the start broke off").caused_by(error))??);
         Ok(())
     }
 
@@ -331,6 +335,11 @@ impl Output {
             _ => Ok(()),
         }
     }
+}
+
+/// A pipe waits for its reader; a regular file, or one that is still to be made, for nobody.
+fn opens_at_once(path: &Path) -> bool {
+    std::fs::metadata(path).map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |metadata| metadata.is_file())
 }
 
 fn ends_in_the_middle_of_a_line(path: &Path) -> io::Result<bool> {

@@ -191,7 +191,7 @@ impl SourceTask for FileStreamSourceTask {
             Some(name) => {
                 let position = self.committed_position(&partition).await?;
                 let mut follower = FileFollower::new(PathBuf::from(&**name), position);
-                follower.open().await?;
+                follower.open()?;
                 Input::File(follower)
             }
         };
@@ -213,7 +213,7 @@ impl SourceTask for FileStreamSourceTask {
         };
         if running.lines.is_empty() {
             running.lines = match &mut running.input {
-                Input::File(file) => file.read().await?,
+                Input::File(file) => file.read()?,
                 Input::Stdin(stdin) => stdin.read().await?,
             };
         }

@@ -13,13 +13,9 @@ use super::lines::{LineSplitter, LineTooLong, Lines, MAX_LINE_BYTES};
 /// How much one read asks for. Records keep the block alive that they were read in.
 pub const BLOCK_BYTES: u64 = 256 << 10;
 
-/// Reads complete lines from a path, from a position on.
+/// Reads complete lines from a path, from a position on. Only regular files, and on the caller's thread: of a thousand files few grow, and handing
+/// a look or a block out of the page cache to another thread would cost more than it takes.
 pub struct FileFollower {
-    /// Moves to a blocking thread for each read and comes back.
-    state: Option<State>,
-}
-
-struct State {
     path: PathBuf,
     file: Option<File>,
     splitter: LineSplitter,
@@ -30,43 +26,12 @@ struct State {
 impl FileFollower {
     /// Nothing is opened yet.
     pub fn new(path: PathBuf, position: u64) -> Self {
-        let splitter = LineSplitter::new(position);
-        FileFollower { state: Some(State { path, file: None, splitter, missing: false }) }
-    }
-
-    /// Opens the file now, so that what is wrong with it shows at the start; a missing file is fine.
-    pub async fn open(&mut self) -> Result<()> {
-        self.on_blocking_thread(State::open).await.map(|_| ())
+        FileFollower { path, file: None, splitter: LineSplitter::new(position), missing: false }
     }
 
     /// The next complete lines, at most a block of them; none at the end of the file and while there is no file.
-    pub async fn read(&mut self) -> Result<Lines> {
-        // Of a thousand files few grow: a look at each costs less than handing it to another thread.
-        if self.state.as_ref().is_some_and(State::is_unchanged) {
-            return Ok(Lines::default());
-        }
-        self.on_blocking_thread(State::read).await
-    }
-
-    async fn on_blocking_thread<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce(&mut State) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let lost = || ConnectError::fatal("an earlier read of the file was broken off; restart the task");
-        let mut state = self.state.take().ok_or_else(lost)?;
-        let done = tokio::task::spawn_blocking(move || {
-            let result = work(&mut state);
-            (state, result)
-        });
-        let (state, result) = done.await.map_err(|error| lost().caused_by(error))?;
-        self.state = Some(state);
-        result
-    }
-}
-
-impl State {
-    fn read(&mut self) -> Result<Lines> {
-        if !self.open()? {
+    pub fn read(&mut self) -> Result<Lines> {
+        if self.is_unchanged() || !self.open()? {
             return Ok(Lines::default());
         }
         let mut lines = self.read_block()?;
@@ -104,8 +69,8 @@ impl State {
         result.map(|_| None).map_err(|error| self.failed("read", &error))
     }
 
-    /// Whether there is an open file.
-    fn open(&mut self) -> Result<bool> {
+    /// Whether there is an open file. At the start of a task it shows what is wrong with the file; that it is missing is fine.
+    pub fn open(&mut self) -> Result<bool> {
         if self.file.is_some() {
             return Ok(true);
         }
