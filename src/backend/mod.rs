@@ -128,6 +128,12 @@ pub trait RecordWriter: Send + Sync {
     /// How many records are taken and not yet acknowledged (acknowledgements not taken yet count as acknowledged).
     fn in_flight(&self) -> usize;
 
+    /// Why the brokers do not let the client in, where they have refused its login since this handle was opened; it goes on trying. Those who can
+    /// end for that reason ask; a record does not fail of it. A client that was let in before is refused for 20 s before this says so.
+    fn refused_login(&self) -> Option<BackendError> {
+        None
+    }
+
     /// Hands the queue to the wire now instead of waiting for `linger.ms`, and waits until nothing is in flight.
     async fn flush(&self, timeout: Duration) -> Result<()>;
 

@@ -147,6 +147,9 @@ impl Delivery {
             return Err(Failure::text(Phase::Send, message));
         }
         let Inner { writer, outbox, refused, .. } = inner;
+        if let Some(error) = writer.refused_login().filter(|_| !outbox.is_empty()) {
+            return Err(Failure::text(Phase::Send, format!("records cannot be sent: {error}")));
+        }
         match outbox.send(&**writer) {
             Ok(()) => Ok(()),
             // The client itself is broken: its acknowledgements say so as well, and the next round gets a new one.

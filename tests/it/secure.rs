@@ -5,14 +5,16 @@ mod certificates;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use connect_node::backend::{BackendError, ClientSettings, Isolation, ReadBatch, StartOffset, TopicPartition, kafka};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use self::certificates::Authority;
 use crate::support::broker::{Broker, Security};
-use crate::support::process::Worker;
+use crate::support::process::{PATIENCE, Worker};
 use crate::support::unique;
 
 const USER: &str = "alice";
@@ -246,6 +248,78 @@ async fn a_wrong_password_is_named_and_not_shown() {
     }
 }
 
+/// One client logs in for all of them, and says only once that it cannot.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_login_reaches_all_readers_of_a_client() {
+    let secure = secure().await;
+    let settings = [
+        ("security.protocol", "SASL_PLAINTEXT"),
+        ("sasl.mechanism", "PLAIN"),
+        ("sasl.username", USER),
+        ("sasl.password", WRONG_PASSWORD),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let backend = kafka::open(&secure.broker.listener("SASLPLAIN"), &ClientSettings::new()).unwrap();
+    let reader = |topic: &str| {
+        let mut reader =
+            backend.shared_reader(&ClientSettings::from(settings.clone()), Isolation::ReadCommitted).unwrap();
+        reader.assign(&[(TopicPartition::new(topic, 0), StartOffset::Beginning)]).unwrap();
+        reader
+    };
+    for mut reader in ["one", "two", "three"].map(reader) {
+        let refused = async {
+            let mut batch = ReadBatch::default();
+            loop {
+                match reader.read(&mut batch, 10, Duration::from_secs(1)).await {
+                    Err(error) => return error,
+                    Ok(()) => assert_eq!(batch.records, []),
+                }
+            }
+        };
+        let error = tokio::time::timeout(PATIENCE, refused).await.expect("it is told");
+        assert!(matches!(&error, BackendError::Refused(text) if text.contains("authentication")), "{error}");
+        has_no_secrets(&error.to_string());
+    }
+}
+
+/// As with Java. The library would try it for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connector_with_a_wrong_login_fails_and_says_so() {
+    let secure = secure().await;
+    let (right, wrong) = (jaas(PLAIN, PASSWORD), jaas(PLAIN, WRONG_PASSWORD));
+    let settings =
+        [("security.protocol", "SASL_PLAINTEXT"), ("sasl.mechanism", "PLAIN"), ("sasl.jaas.config", &*right)];
+    let mut worker = secure.worker("SASLPLAIN", &settings);
+    let topic = unique("secure");
+    let (input, output) = (worker.directory().join("input.txt"), worker.directory().join("output.txt"));
+    fs::write(&input, "a line\n").unwrap();
+    worker.start();
+    worker.ready().await;
+    let (input, output) = (input.display().to_string(), output.display().to_string());
+    let source = [("connector.class", "FileStreamSource"), ("file", &*input), ("topic", &*topic)];
+    let sink = [("connector.class", "FileStreamSink"), ("file", &*output), ("topics", &*topic)];
+    worker.put("lines", &source).await;
+    worker.put("refused-lines", &[&source[..], &[("producer.override.sasl.jaas.config", &*wrong)]].concat()).await;
+    worker.put("refused-copy", &[&sink[..], &[("consumer.override.sasl.jaas.config", &*wrong)]].concat()).await;
+    for name in ["refused-lines", "refused-copy"] {
+        let mut last = Value::Null;
+        worker
+            .eventually(&format!("the task of {name} fails and says why"), async || {
+                last = worker.get(&format!("/connectors/{name}/status")).await.body.json()["tasks"][0].clone();
+                let trace = last["trace"].as_str().unwrap_or_default();
+                last["state"] == "FAILED" && trace.contains("SASL authentication error")
+            })
+            .await;
+        has_no_secrets(&last.to_string());
+    }
+    worker.put("copy", &sink).await;
+    worker
+        .eventually("the others go on", async || fs::read_to_string(&output).is_ok_and(|text| text == "a line\n"))
+        .await;
+    has_no_secrets(&worker.log());
+    worker.kill().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_that_do_not_fit_are_named() {
     let secure = secure().await;
@@ -270,7 +344,7 @@ async fn what_cannot_be_used_ends_the_start() {
     ] {
         let mut worker = Worker::new("127.0.0.1:1", settings);
         worker.start();
-        let status = worker.exit(crate::support::process::PATIENCE).await;
+        let status = worker.exit(PATIENCE).await;
         assert_eq!(status.code(), Some(1), "{}", worker.log_tail());
         let log = worker.log();
         assert!(words.iter().all(|word| log.contains(word)), "{words:?}: {log}");

@@ -39,7 +39,7 @@ impl Leg {
     fn new(client: Arc<SharedConsumer>, wake: &Arc<Notify>) -> Result<Leg> {
         let mut messages = client.consumer().new_messages()?;
         messages.enable_wake(wake);
-        Ok(Leg { messages, partitions: HashSet::new(), seen: client.failures(), client })
+        Ok(Leg { messages, partitions: HashSet::new(), seen: client.consumer().client().failures(), client })
     }
 
     fn add(&mut self, partitions: &[(TopicPartition, i64)]) -> Result<()> {
@@ -159,7 +159,12 @@ impl Legs {
         for at in 0..self.legs.len() {
             let at = (self.next + at) % self.legs.len();
             if taken < max {
-                taken += self.legs[at].messages.take(max - taken, &mut each);
+                let Leg { messages, client, .. } = &mut self.legs[at];
+                let came = messages.take(max - taken, &mut each);
+                if came > 0 {
+                    client.consumer().client().note_answer();
+                }
+                taken += came;
             }
         }
         self.next = self.next.wrapping_add(1);

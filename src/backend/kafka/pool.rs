@@ -4,7 +4,6 @@
 //! many clients as readers of the partition that most of them read, and one where no two read the same.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use connect_api::TopicPartition;
@@ -37,21 +36,14 @@ struct Entry {
 /// A client of several readers. Freed with the last of them.
 pub(super) struct SharedConsumer {
     open: Closing<Open>,
-    /// How often it failed in a way that concerns all its readers.
-    failures: AtomicU64,
     /// Held by a client that is not in the pool.
     _alone: Option<OwnedSemaphorePermit>,
 }
 
 struct Open {
-    said: Mutex<Said>,
+    /// What the client says that is of no partition.
+    said: Mutex<Messages>,
     consumer: Consumer,
-}
-
-/// What a client says that is of no partition.
-struct Said {
-    messages: Messages,
-    failure: Option<BackendError>,
 }
 
 /// Which client each partition goes to: the first one where it is free. A number behind the last one stands for a client that is still to be made.
@@ -67,9 +59,9 @@ impl Pool {
 
     fn open(&self, alone: Option<OwnedSemaphorePermit>) -> Result<Arc<SharedConsumer>> {
         let consumer = Consumer::new(&self.settings)?;
-        let said = Mutex::new(Said { messages: consumer.messages()?, failure: None });
+        let said = Mutex::new(consumer.messages()?);
         let open = Closing::new(Open { said, consumer });
-        Ok(Arc::new(SharedConsumer { open, failures: AtomicU64::new(0), _alone: alone }))
+        Ok(Arc::new(SharedConsumer { open, _alone: alone }))
     }
 
     /// Any client of the pool, which is made where there is none.
@@ -142,40 +134,29 @@ impl SharedConsumer {
         &self.open.consumer
     }
 
-    pub(super) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Acquire)
-    }
-
     /// Looks at what the client said of no partition, since nobody else does. An error that concerns all readers, and that is newer than the
     /// `seen` first ones.
     pub(super) fn listen(&self, seen: &mut u64) -> Option<BackendError> {
+        let client = self.consumer().client();
         // Where somebody else looks already, that is enough.
         if let Ok(mut said) = self.open.said.try_lock()
-            && !said.messages.is_empty()
+            && !said.is_empty()
         {
-            let mut failure = None;
-            said.messages.take(MAX_SAID, |messages| {
+            said.take(MAX_SAID, |messages| {
                 for message in messages {
                     match message.what() {
                         // Of connections: the client goes on by itself.
                         What::Error(BackendError::Retriable(reason)) => tracing::debug!("{reason}"),
                         // Of a partition that nobody reads any more.
                         What::Error(error) if message.partition().is_some() => tracing::debug!("{error}"),
-                        What::Error(error) => failure = Some(error),
+                        What::Error(error) => client.note_failure(error),
                         What::Record | What::EndOfPartition => {}
                     }
                 }
             });
-            if failure.is_some() {
-                said.failure = failure;
-                self.failures.fetch_add(1, Ordering::Release);
-            }
         }
-        let failures = self.failures();
-        if failures == std::mem::replace(seen, failures) {
-            return None;
-        }
-        lock(&self.open.said).failure.clone()
+        let known = std::mem::replace(seen, client.failures());
+        client.failure_since(known)
     }
 }
 

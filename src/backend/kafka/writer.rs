@@ -184,6 +184,9 @@ impl Shared {
             for run in deliveries.chunk_by(|one, next| slot_of(one.tag()) == slot_of(next.tag())) {
                 let slot = slot_of(run[0].tag());
                 let Some(inbox) = &handles.inboxes[slot] else { continue };
+                if run[0].error().is_none() {
+                    self.client.note_answer();
+                }
                 inbox.update(|state| {
                     for delivery in run {
                         let sequence = delivery.tag() as u64 & SEQUENCE_MASK;
@@ -244,6 +247,8 @@ pub(super) struct KafkaWriter {
     inbox: Arc<Inbox>,
     slot: usize,
     sending: Mutex<Sending>,
+    /// Failures of the client that are older than this handle.
+    failures: u64,
 }
 
 /// What one `send` at a time uses.
@@ -257,7 +262,8 @@ impl KafkaWriter {
     pub(super) fn new(producer: Arc<Producer>, max_bytes: usize) -> Result<KafkaWriter> {
         let inbox = Arc::new(Inbox::new(max_bytes));
         let slot = producer.shared.add_handle(&inbox)?;
-        Ok(KafkaWriter { producer, inbox, slot, sending: Mutex::default() })
+        let failures = producer.client().failures();
+        Ok(KafkaWriter { producer, inbox, slot, sending: Mutex::default(), failures })
     }
 
     pub(super) fn producer(&self) -> &Producer {
@@ -397,6 +403,10 @@ impl RecordWriter for KafkaWriter {
 
     fn in_flight(&self) -> usize {
         self.inbox.in_flight()
+    }
+
+    fn refused_login(&self) -> Option<BackendError> {
+        self.producer.client().failure_since(self.failures)
     }
 
     async fn flush(&self, timeout: Duration) -> Result<()> {

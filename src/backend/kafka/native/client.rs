@@ -4,13 +4,16 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use connect_api::TopicPartition;
 use rdkafka::bindings as rd;
+use rdkafka::bindings::rd_kafka_resp_err_t as Code;
 use tokio::sync::Notify;
 
 use super::errors::{check, error_of};
-use super::{ERROR_TEXT_BYTES, c_string, text_of};
+use super::logins::{Logins, is_refusal};
+use super::{ERROR_TEXT_BYTES, c_string, copied, text_of};
 use crate::backend::{BackendError, ClientSettings, Result};
 
 /// How a line of the client's log ends when it has no connection left.
@@ -23,8 +26,13 @@ pub(in crate::backend::kafka) enum Kind {
     Consumer,
 }
 
-/// Why the client has no connection: the last line of its log that says so. Requests time out without a reason.
-type Trouble = Mutex<Option<String>>;
+/// What a client says of itself, from threads of its own.
+#[derive(Default)]
+struct Said {
+    /// Why it has no connection: the last line of its log that says so. Requests time out without a reason.
+    trouble: Mutex<Option<String>>,
+    logins: Logins,
+}
 
 /// What a line of the log is about when a connection was not made or was lost.
 const CONNECTION_FAILED: &[u8] = b"FAIL";
@@ -33,7 +41,7 @@ const CONNECTION_FAILED: &[u8] = b"FAIL";
 struct Handle {
     client: NonNull<rd::rd_kafka_t>,
     /// What the client has a pointer to; freed behind it.
-    trouble: Box<Trouble>,
+    said: Box<Said>,
     /// See [`Client::is_stuck`].
     stuck: AtomicBool,
 }
@@ -60,12 +68,12 @@ extern "C" fn log(client: *const rd::rd_kafka_t, level: c_int, facility: *const 
     let (facility, line) =
         unsafe { (CStr::from_ptr(facility).to_string_lossy(), CStr::from_ptr(line).to_string_lossy()) };
     if facility.as_bytes() == CONNECTION_FAILED && !client.is_null() {
-        // SAFETY: the client lives; its opaque is null or the `Trouble` that `Client::new` gave it, which outlives it.
-        let trouble = unsafe { rd::rd_kafka_opaque(client).cast::<Trouble>().as_ref() };
-        if let Some(trouble) = trouble {
+        // SAFETY: the client lives; its opaque is null or the `Said` that `Client::new` gave it, which outlives it.
+        let said = unsafe { rd::rd_kafka_opaque(client).cast::<Said>().as_ref() };
+        if let Some(said) = said {
             // Before the text stands the name of the thread.
             let text = line.split_once("]: ").map_or(&*line, |(_, text)| text);
-            *trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
+            *said.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
         }
     }
     match level {
@@ -76,6 +84,27 @@ extern "C" fn log(client: *const rd::rd_kafka_t, level: c_int, facility: *const 
         4 => tracing::warn!(target: "librdkafka", "{facility}: {line}"),
         5 | 6 => tracing::info!(target: "librdkafka", "{facility}: {line}"),
         _ => tracing::debug!(target: "librdkafka", "{facility}: {line}"),
+    }
+}
+
+/// Takes an error of a consumer that is of no partition, from the thread that takes its messages. Those about connections are in its log as well.
+unsafe extern "C" fn failed(_client: *mut rd::rd_kafka_t, code: c_int, reason: *const c_char, opaque: *mut c_void) {
+    // SAFETY: the text lives during the call; the opaque is the `Said` that `Client::new` gave the client, which outlives it.
+    let (text, said) = unsafe { (copied(reason), opaque.cast::<Said>().as_ref()) };
+    if let (Some(said), Ok(code)) = (said, Code::try_from(code)) {
+        said.note(code, &text);
+    }
+}
+
+impl Said {
+    fn note(&self, code: Code, text: &str) {
+        if is_refusal(code, text) {
+            return self.logins.refused(text, Instant::now());
+        }
+        match error_of(code, "the client failed", text) {
+            error @ (BackendError::Fatal(_) | BackendError::Fenced(_)) => self.logins.failed(error),
+            error => tracing::debug!(%error, "of a Kafka client"),
+        }
     }
 }
 
@@ -94,11 +123,15 @@ impl Config {
         for (name, value) in settings {
             config.set(name, value)?;
         }
-        // SAFETY: the configuration lives; `log` fits the signature and may be called from any thread.
+        // SAFETY: the configuration lives; `log` and `failed` fit their signatures and may be called from any thread.
         unsafe {
             rd::rd_kafka_conf_set_log_cb(config.0.as_ptr(), Some(log));
-            if kind == Kind::Producer {
-                rd::rd_kafka_conf_set_events(config.0.as_ptr(), rd::RD_KAFKA_EVENT_DR);
+            match kind {
+                Kind::Producer => {
+                    let events = rd::RD_KAFKA_EVENT_DR | rd::RD_KAFKA_EVENT_ERROR;
+                    rd::rd_kafka_conf_set_events(config.0.as_ptr(), events);
+                }
+                Kind::Consumer => rd::rd_kafka_conf_set_error_cb(config.0.as_ptr(), Some(failed)),
             }
         }
         Ok(config)
@@ -135,9 +168,9 @@ impl Client {
     /// Makes a client; it connects by itself, in the background.
     pub(in crate::backend::kafka) fn new(kind: Kind, settings: &ClientSettings) -> Result<Client> {
         let config = Config::new(kind, settings)?;
-        let trouble = Box::<Trouble>::default();
+        let said = Box::<Said>::default();
         // SAFETY: the configuration lives, and what it points to is freed behind the client.
-        unsafe { rd::rd_kafka_conf_set_opaque(config.0.as_ptr(), (&raw const *trouble).cast_mut().cast()) };
+        unsafe { rd::rd_kafka_conf_set_opaque(config.0.as_ptr(), (&raw const *said).cast_mut().cast()) };
         let mut text: [c_char; ERROR_TEXT_BYTES] = [0; ERROR_TEXT_BYTES];
         let c_kind = match kind {
             Kind::Producer => rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,
@@ -149,7 +182,7 @@ impl Client {
             .ok_or_else(|| BackendError::Refused(format!("no Kafka client with these settings: {}", text_of(&text))))?;
         // The client has taken the configuration over.
         std::mem::forget(config);
-        let client = Client(Arc::new(Handle { client, trouble, stuck: AtomicBool::new(false) }));
+        let client = Client(Arc::new(Handle { client, said, stuck: AtomicBool::new(false) }));
         if kind == Kind::Consumer {
             // SAFETY: the client lives. All that a consumer has to say comes through its one queue from now on.
             check(unsafe { rd::rd_kafka_poll_set_consumer(client.ptr()) }, "setting up a Kafka consumer")?;
@@ -173,12 +206,37 @@ impl Client {
 
     /// Why the client last failed to connect, if [`Client::forget_trouble`] was not called since.
     pub(in crate::backend::kafka) fn trouble(&self) -> Option<String> {
-        self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.said.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The brokers have answered.
     pub(in crate::backend::kafka) fn forget_trouble(&self) {
-        *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.0.said.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// An event of the queue says that something of no record went wrong.
+    pub(super) fn note_error(&self, code: Code, text: &str) {
+        self.0.said.note(code, text);
+    }
+
+    /// Something that concerns all who use the client went wrong for good.
+    pub(in crate::backend::kafka) fn note_failure(&self, error: BackendError) {
+        self.0.said.logins.failed(error);
+    }
+
+    /// The brokers have answered, so they took the login.
+    pub(in crate::backend::kafka) fn note_answer(&self) {
+        self.0.said.logins.let_in();
+    }
+
+    /// How often it failed in a way that concerns all who use it.
+    pub(in crate::backend::kafka) fn failures(&self) -> u64 {
+        self.0.said.logins.failures()
+    }
+
+    /// The last of these failures, if it is newer than the `seen` first ones.
+    pub(in crate::backend::kafka) fn failure_since(&self, seen: u64) -> Option<BackendError> {
+        self.0.said.logins.failure_since(seen)
     }
 
     /// Logs what the client has to say where no thread waits at its main queue; otherwise it would pile up there.
@@ -235,7 +293,7 @@ impl Client {
 
     fn queue(&self, queue: *mut rd::rd_kafka_queue_t) -> Result<Queue> {
         let queue = NonNull::new(queue).ok_or_else(out_of_memory)?;
-        Ok(Queue { queue, wake: None, _client: self.clone() })
+        Ok(Queue { queue, wake: None, client: self.clone() })
     }
 }
 
@@ -244,7 +302,7 @@ pub(in crate::backend::kafka) struct Queue {
     queue: NonNull<rd::rd_kafka_queue_t>,
     /// What the callback below gets a pointer to.
     wake: Option<Arc<Notify>>,
-    _client: Client,
+    client: Client,
 }
 
 // SAFETY: librdkafka's queues lock themselves.
@@ -261,6 +319,10 @@ unsafe extern "C" fn wake(_client: *mut rd::rd_kafka_t, notify: *mut c_void) {
 impl Queue {
     pub(super) fn ptr(&self) -> *mut rd::rd_kafka_queue_t {
         self.queue.as_ptr()
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Notifies when something came into the empty queue.

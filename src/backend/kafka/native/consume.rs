@@ -60,6 +60,10 @@ impl Consumer {
         Ok(Consumer(Client::new(Kind::Consumer, settings)?))
     }
 
+    pub(in crate::backend::kafka) fn client(&self) -> &Client {
+        &self.0
+    }
+
     /// What comes of all partitions that are in no other queue, and all that is of no partition.
     pub(in crate::backend::kafka) fn messages(&self) -> Result<Messages> {
         Ok(Messages { queue: self.0.consumer_queue()?, buffer: Vec::new() })

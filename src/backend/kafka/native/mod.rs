@@ -1,12 +1,14 @@
 //! Safe wrappers around the C calls that the Rust layer of the client lacks or pays for with an allocation per record. The only
 //! code of the project that is `unsafe`; nothing in here decides anything.
 //!
-//! `client`: a client and its queues. `errors`: what error codes mean for a caller. `produce` and `consume`: records. `transactions`.
+//! `client`: a client and its queues. `errors`: what error codes mean for a caller. `logins`: those that were
+//! refused. `produce` and `consume`: records. `transactions`.
 //! `requests`: answers of admin requests, awaited. `partitions`: lists of partitions.
 
 mod client;
 mod consume;
 mod errors;
+mod logins;
 mod partitions;
 mod produce;
 mod requests;

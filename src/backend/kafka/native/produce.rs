@@ -11,7 +11,7 @@ use rdkafka::bindings::rd_kafka_vtype_t as Type;
 
 use super::client::{Client, Queue};
 use super::errors::{check, error_of};
-use super::{c_string, milliseconds};
+use super::{c_string, copied, milliseconds};
 use crate::backend::{BackendError, Header, ProducerRecord, Result};
 
 /// The client's sign for "any partition: by the key".
@@ -313,6 +313,9 @@ impl Queue {
                     deliveries.push(Delivery(message));
                 }
                 each(&deliveries);
+            } else if rd::rd_kafka_event_type(event.as_ptr()) == rd::RD_KAFKA_EVENT_ERROR {
+                let text = copied(rd::rd_kafka_event_error_string(event.as_ptr()));
+                self.client().note_error(rd::rd_kafka_event_error(event.as_ptr()), &text);
             }
             rd::rd_kafka_event_destroy(event.as_ptr());
         }
