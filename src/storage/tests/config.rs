@@ -8,6 +8,7 @@ use super::super::plan;
 use super::super::topic_log::{COMPARE_AND_APPEND_TIMEOUT, CompareError};
 use super::transactions::{Doubt, Wrapped};
 use super::*;
+use crate::backend::memory::Request;
 use crate::backend::{BackendError, ProducerRecord};
 use crate::cluster::{Incarnation, MemberState, Nonce};
 
@@ -56,6 +57,37 @@ async fn a_worker_that_lags_reads_to_the_end_before_it_checks() {
     assert!(second.snapshot().connector("a").is_none(), "it does not lag, so this shows nothing");
     let error = second.put(|state| create(state, "a")).await.unwrap_err();
     assert!(matches!(&error, CompareError::Rejected(reason) if reason == "a exists"), "{error}");
+}
+
+/// The first of two that write in turn may have kept its writer: it does not know that it was fenced.
+#[tokio::test(start_paused = true)]
+async fn who_kept_its_writer_does_not_say_no_to_what_others_changed() {
+    let cluster = Cluster::new().await;
+    let lagging = Wrapped { read_delay: Duration::from_millis(200), ..Wrapped::new(cluster.backend.clone()) };
+    let (first, second) = (open_configs(Arc::new(lagging)).await, cluster.configs().await);
+    first.put(|state| create(state, "a")).await.unwrap();
+    second.put(|_| Ok::<_, String>(plan::delete_connector("a"))).await.unwrap();
+    assert!(first.snapshot().connector("a").is_some(), "it does not lag, so this shows nothing");
+    first.put(|state| create(state, "a")).await.unwrap();
+    second.put(|_| Ok::<_, String>(plan::delete_connector("a"))).await.unwrap();
+    // Nothing to write is an answer as well.
+    let unless_there = |state: &ClusterState| {
+        let there = state.connector("a").is_some();
+        Ok::<_, String>(if there { Vec::new() } else { plan::put_connector(state, "a", config("0"), None) })
+    };
+    assert!(!first.put(unless_there).await.unwrap().is_empty());
+}
+
+/// What is known of the end of a log comes late behind a transaction.
+#[tokio::test(start_paused = true)]
+async fn who_kept_its_writer_does_not_ask_for_the_end() {
+    let cluster = Cluster::new().await;
+    let store = cluster.configs().await;
+    store.put(|state| create(state, "a")).await.unwrap();
+    cluster.faults().fail_requests(Request::Bounds, usize::MAX, BackendError::Retriable("not now".into()));
+    store.put(|state| create(state, "b")).await.unwrap();
+    let asked = store.put(|state| create(state, "b")).await.unwrap_err();
+    assert!(matches!(asked, CompareError::NotWritten(_)), "{asked}");
 }
 
 #[tokio::test(start_paused = true)]

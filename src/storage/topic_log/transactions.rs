@@ -77,9 +77,17 @@ pub struct Transactions {
     /// Asks for the high watermark, which a reader of committed records does not see.
     high_watermark: tokio::sync::Mutex<Box<dyn RecordReader>>,
     /// Kept between calls. Taken out while it is at work, so that a call that is dropped half-way does not leave an open transaction to the next.
-    writer: tokio::sync::Mutex<Option<Arc<dyn TransactionalWriter>>>,
+    writer: tokio::sync::Mutex<Option<Holder>>,
     /// Counts how often a transaction may have been aborted: by taking the id over, and own ones.
     aborts: watch::Sender<u64>,
+}
+
+/// The writer that holds the id, as far as this worker knows.
+struct Holder {
+    writer: Arc<dyn TransactionalWriter>,
+    /// Everything was read that was written under the id before this writer took it over, or by it. So as long as no other one takes it over, which the
+    /// next commit shows, nothing is missing.
+    caught_up: bool,
 }
 
 /// What one attempt came to.
@@ -128,7 +136,7 @@ impl Transactions {
                 // While the broker ends the older transaction it asks for patience.
                 Err(BackendError::Retriable(_)) if Instant::now() + MIN_BACKOFF < deadline => {}
                 opened => {
-                    *writer = Some(opened?);
+                    *writer = Some(Holder { writer: opened?, caught_up: false });
                     return Ok(());
                 }
             }
@@ -152,15 +160,16 @@ impl TopicLog {
         let deadline = Instant::now() + COMPARE_AND_APPEND_TIMEOUT;
         let mut doubt = None;
         for attempt in 1..=MAX_ATTEMPTS {
-            let outcome = match self.writer(transactions, slot.take(), deadline).await {
+            let outcome = match self.holder(transactions, slot.take(), deadline).await {
                 Err(error @ BackendError::Refused(_)) => {
                     return Err(CompareError::NotWritten(self.shared.backend_error(error)));
                 }
                 Err(error) => Attempt::Again(error),
-                Ok(writer) => {
-                    let outcome = self.attempt(&*writer, &mut check, doubt.take(), deadline).await;
-                    if matches!(outcome, Attempt::Done(_) | Attempt::Failed(CompareError::Rejected(_))) {
-                        *slot = Some(writer);
+                Ok(holder) => {
+                    let outcome = self.attempt(&holder, &mut check, doubt.take(), deadline).await;
+                    let caught_up = matches!(outcome, Attempt::Failed(CompareError::Rejected(_)));
+                    if caught_up || matches!(outcome, Attempt::Done(_)) {
+                        *slot = Some(Holder { caught_up, ..holder });
                     }
                     outcome
                 }
@@ -169,7 +178,13 @@ impl TopicLog {
                 transactions.may_have_aborted();
             }
             let error = match outcome {
-                Attempt::Done(offsets) => return self.seen(offsets, deadline).await,
+                Attempt::Done(offsets) => {
+                    let offsets = self.seen(offsets, deadline).await?;
+                    if let Some(holder) = &mut *slot {
+                        holder.caught_up = true;
+                    }
+                    return Ok(offsets);
+                }
                 Attempt::Failed(error) => return Err(error),
                 Attempt::Again(error) => error,
                 Attempt::InDoubt(offsets, error) => {
@@ -192,19 +207,20 @@ impl TopicLog {
         Err(CompareError::NotWritten(timeout(COMPARE_AND_APPEND_TIMEOUT)))
     }
 
-    async fn writer(
+    async fn holder(
         &self,
         transactions: &Transactions,
-        kept: Option<Arc<dyn TransactionalWriter>>,
+        kept: Option<Holder>,
         deadline: Instant,
-    ) -> Result<Arc<dyn TransactionalWriter>, BackendError> {
+    ) -> Result<Holder, BackendError> {
         match kept {
-            Some(writer) => Ok(writer),
+            Some(holder) => Ok(holder),
             None => {
                 self.let_finish(transactions, deadline).await?;
                 transactions.may_have_aborted();
                 let Transactions { backend, settings, id, .. } = transactions;
-                backend.transactional_writer(settings, id, remaining(deadline)).await
+                let writer = backend.transactional_writer(settings, id, remaining(deadline)).await?;
+                Ok(Holder { writer, caught_up: false })
             }
         }
     }
@@ -234,13 +250,22 @@ impl TopicLog {
 
     /// Reads to the end, checks, writes. With `doubt`, the offsets of an earlier attempt whose commit may have happened: the id was taken over
     /// since, which ended that transaction one way or the other, and what was read shows which.
+    ///
+    /// Who has caught up checks first: an end is known about 50 ms after the last transaction, and the commit shows whether anything was missing. Only
+    /// where there is nothing to commit, reading has to show it.
     async fn attempt<E>(
         &self,
-        writer: &dyn TransactionalWriter,
+        holder: &Holder,
         check: &mut impl FnMut() -> Result<Vec<ProducerRecord>, E>,
         doubt: Option<Vec<(i32, i64)>>,
         deadline: Instant,
     ) -> Attempt<E> {
+        if holder.caught_up
+            && let Ok(records) = check()
+            && !records.is_empty()
+        {
+            return self.write(&*holder.writer, &records, deadline).await;
+        }
         if let Err(error) = self.read_to_end(remaining(deadline)).await {
             return match (doubt, error) {
                 (Some(offsets), LogError::Backend { error, .. }) => Attempt::InDoubt(offsets, error),
@@ -254,13 +279,21 @@ impl TopicLog {
         {
             return Attempt::Done(offsets);
         }
-        let records = match check() {
-            Err(rejection) => return Attempt::Failed(CompareError::Rejected(rejection)),
-            Ok(records) if records.is_empty() => return Attempt::Done(Vec::new()),
-            Ok(records) => records,
-        };
+        match check() {
+            Err(rejection) => Attempt::Failed(CompareError::Rejected(rejection)),
+            Ok(records) if records.is_empty() => Attempt::Done(Vec::new()),
+            Ok(records) => self.write(&*holder.writer, &records, deadline).await,
+        }
+    }
+
+    async fn write<E>(
+        &self,
+        writer: &dyn TransactionalWriter,
+        records: &[ProducerRecord],
+        deadline: Instant,
+    ) -> Attempt<E> {
         let sent = match writer.begin() {
-            Ok(()) => match tokio::time::timeout(remaining(deadline), writer.send(&records)).await {
+            Ok(()) => match tokio::time::timeout(remaining(deadline), writer.send(records)).await {
                 Ok(sent) => sent,
                 Err(_) => Err(BackendError::Retriable("the records were not acknowledged in time".into())),
             },

@@ -200,6 +200,20 @@ pub(super) const GUARDS: &[Guard] = &[
         test: "storage::tests::config::a_worker_that_lags_reads_to_the_end_before_it_checks",
     },
     Guard {
+        name: "who takes the id over reads before it checks",
+        file: "src/storage/topic_log/transactions.rs",
+        guard: "Ok(Holder { writer, caught_up: false })",
+        removed: "Ok(Holder { writer, caught_up: true })",
+        test: "storage::tests::config::a_worker_that_lags_reads_to_the_end_before_it_checks",
+    },
+    Guard {
+        name: "who kept its writer reads before it says no",
+        file: "src/storage/topic_log/transactions.rs",
+        guard: "&& let Ok(records) = check()\n            && !records.is_empty()\n        {\n            return",
+        removed: "&& let Ok(records) = check()\n        {\n            if records.is_empty() {\n                return Attempt::Done(records.iter().map(|_| (0, 0)).collect());\n            }\n            return",
+        test: "storage::tests::config::who_kept_its_writer_does_not_say_no_to_what_others_changed",
+    },
+    Guard {
         name: "a commit in doubt is looked up",
         file: "src/storage/topic_log/transactions.rs",
         guard: "&& offsets.first().is_some_and(|at| self.delivered_lately(*at))",
