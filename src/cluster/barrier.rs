@@ -12,9 +12,8 @@
 //! Without 3's wait, a worker that lags before the commit takes a unit of the older set from a dead one while others start the new
 //! set: two tasks read the same input. A group of which no other set was ever folded has nothing to wait for.
 //!
-//! Not covered: a unit of an older set that this process never saw wanted and that has no record at all. It takes a worker that lags
-//! behind a commit which this process read when it started, less than F after that commit. One worker per group
-//! cannot meet it.
+//! Of a set that a worker found when it began it does not know which older one there was, and a unit of that need not have a record yet: a worker that lags
+//! behind the commit may be about to claim it. So beside others, such a set waits as in 3 in any case.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,17 +30,21 @@ pub(super) struct Sets {
     gone: BTreeMap<Arc<str>, Millis>,
     /// The last fold before the config topic had been read to an end. What such a fold does not show may have been compacted away.
     first_read: Millis,
+    read_once: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Set {
     commit: i64,
     older_over: Millis,
+    /// It was there when this worker began: of an older one nothing is known.
+    found: bool,
 }
 
 impl Sets {
     /// A fold comes. `read_once`: the config topic had been read to an end before.
     pub(super) fn begin_fold(&mut self, now: Millis, read_once: bool) {
+        self.read_once = read_once;
         if !read_once {
             self.first_read = now;
         }
@@ -60,7 +63,7 @@ impl Sets {
             (_, Some(commit)) => {
                 let gone = self.gone.remove(group).unwrap_or(self.first_read);
                 let older_over = if before.is_some() { now } else { gone.max(self.first_read) };
-                self.sets.insert(group.clone(), Set { commit, older_over });
+                self.sets.insert(group.clone(), Set { commit, older_over, found: !self.read_once });
             }
         }
         true
@@ -74,6 +77,11 @@ impl Sets {
     /// The commit of the newest set of the group; [`NO_SET`] where it has none.
     pub(super) fn commit(&self, group: Option<&Arc<str>>) -> i64 {
         group.and_then(|group| self.sets.get(group)).map_or(NO_SET, |set| set.commit)
+    }
+
+    /// Whether units of an older set of the group may run of which this worker knows nothing.
+    pub(super) fn found(&self, group: &Arc<str>) -> bool {
+        self.sets.get(group).is_some_and(|set| set.found)
     }
 
     /// Whether nobody can be leased any more with a view that shows an older set of the group, as far as an end tells that was asked for at `reached`.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::assignment::{highest, share};
 use super::barrier::{Sets, quiet};
 use super::lease::Lease;
 use super::member::{Incarnation, Member, Millis, NO_SET, Register, RegisterFields, WorkerId};
@@ -17,6 +18,9 @@ use super::units::Units;
 
 /// Between two attempts at a status write that failed.
 const WRITE_RETRY_MS: u64 = 500;
+
+/// Units for which the next assignment waits one millisecond longer: it looks at all units, which takes about a hundredth of that time.
+const ASSIGNED_PER_MS: u64 = 100;
 
 /// What a control plane has to know before it starts.
 #[derive(Debug, Clone)]
@@ -56,6 +60,12 @@ pub struct ControlPlane {
     was_causal: bool,
     /// Whether the config topic was read to an end once.
     read_once: bool,
+    /// Whether there were others then.
+    began_in_company: bool,
+    /// No assignment before this.
+    assign_at: Millis,
+    /// By the last assignment, this worker holds its share of the units.
+    has_share: bool,
     tokens: u64,
     claims: u64,
     /// What the units that are not due were compared with last.
@@ -70,7 +80,6 @@ pub struct ControlPlane {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Common {
     own: Option<Incarnation>,
-    owns: bool,
     leaving: bool,
     members: Arc<[Member]>,
     /// For each status partition, whether its units may run.
@@ -80,8 +89,8 @@ struct Common {
 /// One pass over the units that are due.
 struct Pass {
     own: Incarnation,
-    owns: bool,
     leaving: bool,
+    members: Arc<[Member]>,
     /// Everything was folded that the writers of the read registers had folded.
     causal: bool,
     /// For each group with a claim that is due, whether its barrier is open.
@@ -108,6 +117,9 @@ impl ControlPlane {
             highest_at: -1,
             was_causal: true,
             read_once: false,
+            began_in_company: false,
+            assign_at: Millis(0),
+            has_share: false,
             tokens: 0,
             claims: 0,
             compared_with: Common::default(),
@@ -136,6 +148,9 @@ impl ControlPlane {
             Event::Start | Event::Tick => {}
             Event::Folded { position, members, changes } => {
                 self.position = self.position.max(position);
+                if *self.membership.members() != members {
+                    self.units.assign_anew();
+                }
                 self.membership.folded(members);
                 self.want(&changes, now);
             }
@@ -230,9 +245,13 @@ impl ControlPlane {
             actions.push(Action::AskEnds { ask });
         }
         let config_leased = self.leased(self.lease.config_reached(), now);
-        self.read_once |= config_leased;
+        if config_leased && !self.read_once {
+            (self.read_once, self.began_in_company) = (true, self.membership.has_company());
+        }
         let busy = if self.membership.shutting_down() { self.units.busy().cloned() } else { None };
-        let around = Surroundings { leased: config_leased, reached: self.lease.config_reached(), busy };
+        self.assign(now);
+        let reached = self.lease.config_reached();
+        let around = Surroundings { leased: config_leased, reached, busy, has_share: self.has_share };
         let before = self.membership.incarnation();
         let first = actions.len();
         let result = self.membership.advance(&around, now, &mut || next_token(&mut self.tokens), actions);
@@ -260,8 +279,9 @@ impl ControlPlane {
         let due = self.units.take_due();
         let due: Vec<Arc<str>> = due.into_iter().filter(|unit| !self.forget(unit, now)).collect();
         let Some(own) = self.membership.incarnation() else { return };
-        let Common { owns, leaving, .. } = self.compared_with;
-        let pass = Pass { own, owns, leaving, causal: self.causal(), open: self.open_barriers(&due, now) };
+        let Common { leaving, ref members, .. } = self.compared_with;
+        let (members, causal, open) = (members.clone(), self.causal(), self.open_barriers(&due, now));
+        let pass = Pass { own, leaving, members, causal, open };
         #[cfg(test)]
         {
             self.comparisons += due.len();
@@ -275,7 +295,6 @@ impl ControlPlane {
     fn find_due(&mut self, now: Millis) {
         let common = Common {
             own: self.membership.incarnation(),
-            owns: self.membership.owns(),
             leaving: self.membership.leaving(),
             members: self.membership.members().clone(),
             leased: self.lease.reached_by_partition().map(|reached| self.leased(reached, now)).collect(),
@@ -285,6 +304,7 @@ impl ControlPlane {
             self.compared_with = common;
             self.units.all_due();
         }
+        self.assign(now);
         self.units.time_due(now);
         if self.lease.take_moved() {
             self.sets.forget(self.lease.all_reached(), self.wait_ms);
@@ -294,6 +314,17 @@ impl ControlPlane {
             self.was_causal = self.causal();
             self.units.waiting_due();
         }
+    }
+
+    /// Works out who should run what, not too often: it looks at all units.
+    fn assign(&mut self, now: Millis) {
+        if !self.units.is_unassigned() || now < self.assign_at {
+            return;
+        }
+        let members = self.membership.members();
+        let (wanted, held) = self.units.assign(members);
+        self.has_share = held >= share(members, wanted);
+        self.assign_at = now.plus(self.units.count() as u64 / ASSIGNED_PER_MS);
     }
 
     /// Drops a unit that says nothing any more. One without a record still counts for the barrier of its group until that has aged.
@@ -324,9 +355,10 @@ impl ControlPlane {
             if commit == NO_SET || open.contains_key(group) {
                 continue;
             }
+            let strict = self.rules.barrier_first() && self.began_in_company && self.sets.found(group);
             let quiet = |state: &UnitState| {
                 let aged = self.sets.aged(Some(group), self.lease.reached(state.partition), self.wait_ms);
-                quiet(state, commit, now, aged, self.rules)
+                quiet(state, commit, now, aged, self.rules) && (aged || !strict)
             };
             open.insert(group.clone(), self.units.of_group(group).all(quiet));
         }
@@ -341,7 +373,11 @@ impl ControlPlane {
         let commit = self.sets.commit(state.group.as_ref());
         // A left-over is claimed for the newest set of its group, so that it does not close the barrier.
         let set = state.wanted.as_ref().map_or(commit, |unit| unit.set);
-        let here = pass.owns && !pass.leaving;
+        let owner = match &state.wanted {
+            Some(_) => state.owner,
+            None => highest(&pass.members, name),
+        };
+        let here = owner == Some(pass.own) && !pass.leaving;
         let mine = state.mine;
         match mine {
             Mine::Running(run) => {
@@ -354,12 +390,12 @@ impl ControlPlane {
             Mine::Claiming { claim, set: claimed } | Mine::Claimed { claim, set: claimed } if leased => {
                 if !here || (claimed != set && self.rules.release_own()) {
                     self.set_mine(name, Mine::Idle);
-                    self.compare_idle(name, pass, reached, set, now, actions);
+                    self.compare_idle(name, pass, here, reached, set, now, actions);
                 } else if claimed == set && self.claim_counts(state, pass, now) {
                     self.use_claim(name, claim, reached, now, actions);
                 }
             }
-            Mine::Idle if leased => self.compare_idle(name, pass, reached, set, now, actions),
+            Mine::Idle if leased => self.compare_idle(name, pass, here, reached, set, now, actions),
             Mine::Idle | Mine::Claiming { .. } | Mine::Claimed { .. } => {}
         }
     }
@@ -438,6 +474,7 @@ impl ControlPlane {
         &mut self,
         name: &Arc<str>,
         pass: &Pass,
+        here: bool,
         reached: Option<Millis>,
         set: i64,
         now: Millis,
@@ -461,7 +498,7 @@ impl ControlPlane {
         let due = !left_over
             || (state.last != Register::Empty && self.sets.aged(state.group.as_ref(), reached, self.wait_ms));
         let free = state.free(pass.own, |life| self.membership.is_member(life), self.rules.wait_release());
-        if pass.owns && !pass.leaving && due && free {
+        if here && due && free {
             self.claims += 1;
             let claim = self.claims;
             let token = self.write(name, Some(claim), now);
@@ -520,7 +557,9 @@ impl ControlPlane {
             return None;
         }
         let lease = self.lease.next_end(now, self.oldest_append());
-        let due = [Some(self.lease.next_ask()), lease, self.membership.next_deadline(now), self.units.next_deadline()];
+        let assign = self.units.is_unassigned().then_some(self.assign_at);
+        let membership = self.membership.next_deadline(now);
+        let due = [Some(self.lease.next_ask()), lease, membership, self.units.next_deadline(), assign];
         due.into_iter().flatten().min()
     }
 
@@ -590,6 +629,7 @@ fn membership_token(action: &Action) -> Option<Token> {
     match action {
         Action::AppendJoined { token, .. }
         | Action::AppendDraining { token, .. }
+        | Action::AppendSettled { token, .. }
         | Action::AppendGone { token }
         | Action::CompareAndTombstone { token, .. } => Some(*token),
         _ => None,

@@ -76,6 +76,8 @@ pub struct Member {
     pub nonce: Nonce,
     /// Whether it takes units.
     pub state: MemberState,
+    /// It once held its share of the units. Until then it takes some from others.
+    pub settled: bool,
 }
 
 /// `set` of a unit that belongs to no task set.

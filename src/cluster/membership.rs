@@ -4,21 +4,21 @@
 //! offset of the record is its incarnation. A join whose acknowledgement is unknown is not sent again: the next attempt has a new nonce,
 //! and whichever record of ours is read is the one that counts.
 //!
-//! * *Join* after the config topic was read to an end, the Java group is empty, and nobody else is there: the living holder of the own id or
-//!   of any other id is refused; one that does not answer is tombstoned by compare-and-append, so that a record
-//!   that changed in between stays. A dead holder of the own id is replaced by the own `joined`.
+//! * *Join* after the config topic was read to an end, the Java group is empty, and of the neighbours that the log names one answers or none lives:
+//!   a worker that sees nobody although somebody is there would evict all of them. The living holder of the own id is an error, a dead one is replaced by
+//!   the own `joined`.
 //! * *Act* when the own reader has folded the record, never on its acknowledgement.
 //! * *A foreign nonce under the own id*: stop everything and exit. Two processes with one id would evict each other in turn.
 //! * *Evicted* (no record any more): stop everything, join again after 1 s, 2 s ... 60 s. Without the back-off two workers that do not see each other
 //!   evict each other without end.
+//! * *Evict* a neighbour that does not answer, by compare-and-append, so that a record that changed in between stays. Only who is leased evicts.
+//!   Neighbours are the next ones in the ring of worker ids: so each member is watched by some, and none by all.
+//! * *Settle*: who once held its share of the units says so, and takes none from others any more.
 //! * *Leave*: `draining`, everything stopped and released, then the tombstone. The other order would let others see a life as over
 //!   whose units still stop.
-//!
-//! One worker per group for now: the later of two that live leaves again.
 
 use std::sync::Arc;
 
-use super::assignment::owner;
 use super::member::{Incarnation, Member, MemberState, Millis, Nonce, WorkerId};
 use super::probes::{Probes, Verdict};
 use super::protocol::{Action, ExitReason, Token};
@@ -30,11 +30,11 @@ const JAVA_GROUP_INTERVAL_MS: u64 = 3_000;
 const BACK_OFF_MS: u64 = 1_000;
 const MAX_BACK_OFF_MS: u64 = 60_000;
 
-/// Between two attempts to write the tombstone of the own leave.
+/// Between two attempts to write a record of the own life.
 const RETRY_MS: u64 = 500;
 
-/// How long a worker that is refused after it joined may take to leave.
-const REFUSED_LEAVE_MS: u64 = 10_000;
+/// Members that are watched by each member.
+const NEIGHBOURS: usize = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -69,6 +69,17 @@ pub(super) struct Surroundings {
     pub(super) reached: Option<Millis>,
     /// What still runs or is held here; `None` when nothing is. Looked up only while shutting down.
     pub(super) busy: Option<Arc<str>>,
+    /// This worker holds its share of the units.
+    pub(super) has_share: bool,
+}
+
+/// The record that says that this worker is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settling {
+    /// It is not written, and not before this.
+    Due(Millis),
+    /// It is under way, or waits to be read.
+    Written(Token),
 }
 
 /// The part of this worker in the group.
@@ -83,7 +94,7 @@ pub(super) struct Membership {
     java_ask_at: Millis,
     attempts: u32,
     deadline: Option<Millis>,
-    refused: Option<ExitReason>,
+    settling: Settling,
 }
 
 impl Membership {
@@ -99,7 +110,7 @@ impl Membership {
             java_ask_at: Millis(0),
             attempts: 0,
             deadline: None,
-            refused: None,
+            settling: Settling::Due(Millis(0)),
         }
     }
 
@@ -121,9 +132,9 @@ impl Membership {
         self.members.iter().any(|member| member.incarnation == incarnation)
     }
 
-    /// Whether this worker should run the units.
-    pub(super) fn owns(&self) -> bool {
-        matches!(self.phase, Phase::Member { incarnation, .. } if owner(&self.members) == Some(incarnation))
+    /// Whether the fold shows somebody else.
+    pub(super) fn has_company(&self) -> bool {
+        self.members.iter().any(|member| member.id != self.id)
     }
 
     /// Whether it leaves: nothing waits for a lease to come back.
@@ -153,7 +164,7 @@ impl Membership {
         self.deadline = Some(self.deadline.map_or(deadline, |before| before.min(deadline)));
     }
 
-    /// Whether it was told to leave, or leaves because it was refused.
+    /// Whether it was told to leave.
     pub(super) fn shutting_down(&self) -> bool {
         self.deadline.is_some()
     }
@@ -185,6 +196,9 @@ impl Membership {
         }
         if self.probes.tombstone_failed(token, now) {
             return Ok(());
+        }
+        if self.settling == Settling::Written(token) {
+            self.settling = Settling::Due(now.plus(RETRY_MS));
         }
         match &mut self.phase {
             Phase::Joining { token: own, .. } if *own == token => self.back_off(now),
@@ -236,7 +250,7 @@ impl Membership {
         self.read_own_record(around, now, actions)?;
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             let waited_for = around.busy.as_deref().unwrap_or("the record that says that this worker left");
-            return Err(self.refused.take().unwrap_or(ExitReason::Deadline(waited_for.into())));
+            return Err(ExitReason::Deadline(waited_for.into()));
         }
         match self.phase {
             Phase::Looking | Phase::BackOff { .. } if self.deadline.is_some() => self.finish(around, actions),
@@ -246,7 +260,8 @@ impl Membership {
                 self.look(around, now, tokens, actions)
             }
             Phase::Member { incarnation, .. } => {
-                self.watch_others(incarnation, around, now, tokens, actions);
+                self.watch_neighbours(around, now, tokens, actions);
+                self.settle(incarnation, around, now, tokens, actions);
                 self.start_to_leave(incarnation, tokens, actions);
                 Ok(())
             }
@@ -267,6 +282,7 @@ impl Membership {
         match (self.phase, record) {
             (Phase::Looking | Phase::Joining { .. } | Phase::BackOff { .. }, Some((incarnation, true))) => {
                 self.phase = Phase::Member { incarnation, since: now };
+                self.settling = Settling::Due(Millis(0));
                 actions.push(Action::Joined { incarnation });
             }
             // Read beyond the own record, and it is not the last one.
@@ -282,6 +298,7 @@ impl Membership {
             // An earlier attempt of this process landed late and is the last one now.
             (Phase::Member { incarnation: before, .. }, Some((incarnation, true))) if incarnation != before => {
                 self.phase = Phase::Member { incarnation, since: now };
+                self.settling = Settling::Due(Millis(0));
                 actions.push(Action::Joined { incarnation });
             }
             (Phase::Leaving { incarnation: before, step }, Some((incarnation, true))) if incarnation != before => {
@@ -299,7 +316,7 @@ impl Membership {
         Ok(())
     }
 
-    /// Joins when nobody else is there.
+    /// Joins, where the own id is free and somebody answers, or nobody lives.
     fn look(
         &mut self,
         around: &Surroundings,
@@ -312,23 +329,19 @@ impl Membership {
             Some(false) if around.leased => {}
             Some(false) | None => return Ok(()),
         }
-        let mut alone = true;
-        for member in self.members.clone().iter() {
-            let same_id = member.id == self.id;
-            match self.probes.verdict(member, now, actions) {
+        if let Some(member) = self.own_record().cloned() {
+            match self.probes.verdict(&member, now, actions) {
                 // It is on its way out.
-                Verdict::Alive if member.state == MemberState::Draining => alone = false,
-                Verdict::Alive if same_id => return Err(ExitReason::SameId { worker: member.id.clone() }),
-                Verdict::Alive => return Err(ExitReason::SecondWorker { worker: member.id.clone() }),
-                Verdict::Unknown => alone = false,
-                Verdict::Dead if same_id => {}
-                Verdict::Dead => {
-                    alone = false;
-                    self.probes.tombstone(member, &mut *tokens, actions);
-                }
+                Verdict::Alive if member.state == MemberState::Draining => return Ok(()),
+                Verdict::Alive => return Err(ExitReason::SameId { worker: member.id }),
+                Verdict::Unknown => return Ok(()),
+                Verdict::Dead => {}
             }
         }
-        if alone {
+        let neighbours = self.neighbours();
+        let verdicts: Vec<Verdict> =
+            neighbours.iter().map(|member| self.probes.verdict(member, now, actions)).collect();
+        if verdicts.contains(&Verdict::Alive) || verdicts.iter().all(|verdict| *verdict == Verdict::Dead) {
             self.nonces += 1;
             let (token, nonce) = (tokens(), self.nonce(self.nonces));
             self.phase = Phase::Joining { token, written_at: None };
@@ -337,8 +350,29 @@ impl Membership {
         Ok(())
     }
 
-    /// Another member joined at the same time, or came back: the one that joined first stays.
-    fn watch_others(
+    /// The next members in the ring of worker ids.
+    fn neighbours(&self) -> Vec<Member> {
+        let mut others: Vec<&Member> = self.members.iter().filter(|member| member.id != self.id).collect();
+        others.sort_by(|one, other| (one.id < self.id, &one.id).cmp(&(other.id < self.id, &other.id)));
+        others.into_iter().take(NEIGHBOURS).cloned().collect()
+    }
+
+    fn watch_neighbours(
+        &mut self,
+        around: &Surroundings,
+        now: Millis,
+        tokens: &mut impl FnMut() -> Token,
+        actions: &mut Vec<Action>,
+    ) {
+        for member in self.neighbours() {
+            if self.probes.verdict(&member, now, actions) == Verdict::Dead && around.leased {
+                self.probes.tombstone(&member, &mut *tokens, actions);
+            }
+        }
+    }
+
+    /// Says once that this worker holds its share.
+    fn settle(
         &mut self,
         incarnation: Incarnation,
         around: &Surroundings,
@@ -346,20 +380,11 @@ impl Membership {
         tokens: &mut impl FnMut() -> Token,
         actions: &mut Vec<Action>,
     ) {
-        for member in self.members.clone().iter() {
-            if member.id == self.id {
-                continue;
-            }
-            match self.probes.verdict(member, now, actions) {
-                Verdict::Alive if member.incarnation < incarnation && member.state == MemberState::Joined => {
-                    if self.refused.is_none() {
-                        self.refused = Some(ExitReason::SecondWorker { worker: member.id.clone() });
-                        self.shut_down(now.plus(REFUSED_LEAVE_MS));
-                    }
-                }
-                Verdict::Dead if around.leased => self.probes.tombstone(member, &mut *tokens, actions),
-                Verdict::Alive | Verdict::Dead | Verdict::Unknown => {}
-            }
+        let Some(record) = self.own_record().filter(|record| !record.settled) else { return };
+        if around.has_share && around.leased && matches!(self.settling, Settling::Due(at) if now >= at) {
+            let (token, nonce) = (tokens(), record.nonce);
+            self.settling = Settling::Written(token);
+            actions.push(Action::AppendSettled { token, incarnation, nonce });
         }
     }
 
@@ -403,14 +428,10 @@ impl Membership {
     }
 
     fn finish(&mut self, around: &Surroundings, actions: &mut Vec<Action>) -> Result<(), ExitReason> {
-        if around.busy.is_some() {
-            return Ok(());
+        if around.busy.is_none() {
+            self.phase = Phase::Ended;
+            actions.push(Action::Left);
         }
-        if let Some(reason) = self.refused.take() {
-            return Err(reason);
-        }
-        self.phase = Phase::Ended;
-        actions.push(Action::Left);
         Ok(())
     }
 
@@ -421,7 +442,11 @@ impl Membership {
             Phase::Leaving { step: Leave::Retry(at), .. } => Some(at),
             _ => None,
         };
-        let due = [own, self.deadline, Some(self.java_ask_at), self.probes.next_deadline(now)];
+        let settling = match self.settling {
+            Settling::Due(at) => Some(at),
+            Settling::Written(_) => None,
+        };
+        let due = [own, settling, self.deadline, Some(self.java_ask_at), self.probes.next_deadline(now)];
         due.into_iter().flatten().filter(|at| *at > now).min()
     }
 }

@@ -179,6 +179,15 @@ pub enum Action {
         /// The nonce it joined with.
         nonce: Nonce,
     },
+    /// Append the own record once more, now as settled.
+    AppendSettled {
+        /// To be answered.
+        token: Token,
+        /// Own life.
+        incarnation: Incarnation,
+        /// The nonce it joined with.
+        nonce: Nonce,
+    },
     /// Append a tombstone under the own id.
     AppendGone {
         /// To be answered.
@@ -278,15 +287,6 @@ pub enum ExitReason {
     )]
     SameId {
         /// The id.
-        worker: WorkerId,
-    },
-    /// Another worker of the group lives, and more than one is not supported yet.
-    #[error(
-        "worker {worker} of the same group.id is alive, and this version supports one worker per group: \
-         stop that worker first or use another group.id with topics of its own"
-    )]
-    SecondWorker {
-        /// The one that lives.
         worker: WorkerId,
     },
     /// A Java worker of the group lives.

@@ -104,6 +104,8 @@ impl BarrierView {
 pub(super) struct UnitState {
     /// The unit as it is wanted; `None`: it is a left-over.
     pub(super) wanted: Option<Unit>,
+    /// The life that should run it, by the last assignment.
+    pub(super) owner: Option<Incarnation>,
     /// The scope of its barrier.
     pub(super) group: Option<Arc<str>>,
     /// Its partition of the status topic.
@@ -128,6 +130,7 @@ impl UnitState {
     pub(super) fn new(group: Option<Arc<str>>, partition: i32) -> Self {
         UnitState {
             wanted: None,
+            owner: None,
             group,
             partition,
             last: Register::Empty,
@@ -223,6 +226,11 @@ impl UnitState {
     pub(super) fn to_release(&self, own: Incarnation) -> Option<RegisterFields> {
         let held = self.last.holder().filter(|held| held.incarnation == own)?;
         (self.mine == Mine::Idle).then_some(*held)
+    }
+
+    /// What the assignment looks at: whether it is wanted, and who holds it.
+    pub(super) fn placed(&self) -> Option<Option<Incarnation>> {
+        self.wanted.as_ref().map(|_| self.last.holder().map(|held| held.incarnation))
     }
 
     /// Whether nothing needs this entry any more.

@@ -33,7 +33,7 @@ fn unit(name: &str, set: i64) -> Unit {
 }
 
 fn member(id: &str, incarnation: i64, nonce: Nonce) -> Member {
-    Member { id: id.into(), incarnation: Incarnation(incarnation), nonce, state: MemberState::Joined }
+    Member { id: id.into(), incarnation: Incarnation(incarnation), nonce, state: MemberState::Joined, settled: true }
 }
 
 fn record(incarnation: i64, claim: u64, held: bool, at: i64, set: i64) -> Register {
@@ -123,6 +123,7 @@ impl Scenario {
                 ("join".into(), Some(token))
             }
             Action::AppendDraining { token, .. } => ("draining".into(), Some(token)),
+            Action::AppendSettled { token, .. } => ("settled".into(), Some(token)),
             Action::AppendGone { token } => ("gone".into(), Some(token)),
             Action::CompareAndTombstone { token, worker, incarnation } => {
                 (format!("tombstone {worker} {incarnation}"), Some(token))
@@ -258,31 +259,39 @@ fn refuses_java_workers() {
 }
 
 #[test]
-fn refuses_a_living_holder_of_the_own_id_and_a_second_living_worker() {
-    for (id, expected) in
-        [("me", "another living process is worker me"), ("other", "worker other of the same group.id")]
-    {
-        let mut worker = Scenario::new();
-        worker.java(false);
-        worker.members = vec![member(id, 3, Nonce(99))];
-        worker.fold();
-        assert_eq!(worker.catch_up(), [format!("probe {id} 3")]);
-        let said = worker.probed(id, 3, true);
-        assert!(said.len() == 1 && said[0].starts_with(&format!("exit: {expected}")), "{said:?}");
-        assert_eq!(worker.wait(5000), NOTHING, "nothing is said after the end");
-    }
+fn refuses_a_living_holder_of_the_own_id() {
+    let mut worker = Scenario::new();
+    worker.java(false);
+    worker.members = vec![member("me", 3, Nonce(99))];
+    worker.fold();
+    assert_eq!(worker.catch_up(), ["probe me 3"]);
+    let said = worker.probed("me", 3, true);
+    assert!(said.len() == 1 && said[0].starts_with("exit: another living process is worker me"), "{said:?}");
+    assert_eq!(worker.wait(5000), NOTHING, "nothing is said after the end");
 }
 
 #[test]
-fn waits_for_a_worker_that_is_draining() {
+fn waits_for_a_holder_of_the_own_id_that_is_draining() {
     let mut worker = Scenario::new();
     worker.java(false);
-    worker.members = vec![Member { state: MemberState::Draining, ..member("other", 3, Nonce(99)) }];
+    worker.members = vec![Member { state: MemberState::Draining, ..member("me", 3, Nonce(99)) }];
     worker.fold();
     worker.catch_up();
-    assert_eq!(worker.probed("other", 3, true), NOTHING);
+    assert_eq!(worker.probed("me", 3, true), NOTHING);
     worker.members.clear();
     assert_eq!(worker.fold(), ["join"]);
+}
+
+/// Who sees nobody although somebody is there would evict all of them.
+#[test]
+fn joins_others_when_one_of_its_neighbours_answers() {
+    let mut worker = Scenario::new();
+    worker.java(false);
+    worker.members = ["a", "n", "o", "z"].map(|id| member(id, 3 + i64::from(id.as_bytes()[0]), Nonce(99))).into();
+    worker.fold();
+    assert_eq!(worker.catch_up(), ["probe n 113", "probe o 114"], "the next ones in the ring");
+    assert_eq!(worker.probed("n", 113, false), NOTHING);
+    assert_eq!(worker.probed("o", 114, true), ["join"]);
 }
 
 /// Lets a probe fail as often as it takes.
@@ -307,37 +316,80 @@ fn replaces_a_dead_holder_of_the_own_id_by_its_own_record() {
 }
 
 #[test]
-fn removes_a_dead_worker_by_compare_and_append_before_it_joins() {
+fn removes_a_dead_neighbour_by_compare_and_append_once_it_is_a_member() {
     let mut worker = Scenario::new();
     worker.java(false);
     worker.members = vec![member("other", 3, Nonce(99))];
     worker.fold();
     worker.catch_up();
-    assert_eq!(dead(&mut worker, "other", 3), ["tombstone other 3"]);
+    assert_eq!(dead(&mut worker, "other", 3), ["join"], "nobody lives");
+    assert_eq!(worker.fold_own(LIFE), ["joined 7", "tombstone other 3"]);
     assert_eq!(worker.fail("tombstone other 3", true), NOTHING);
     assert_eq!(worker.wait(1000), ["probe other 3"], "asked again before the next attempt");
     assert_eq!(dead(&mut worker, "other", 3), ["tombstone other 3"]);
     assert_eq!(worker.ack("tombstone other 3"), NOTHING, "acknowledged is not folded");
-    worker.members.clear();
-    assert_eq!(worker.fold(), ["join"]);
+    worker.members.retain(|member| member.id == "me".into());
+    assert_eq!(worker.fold(), NOTHING);
+}
+
+/// A member with two units, one of which goes to a worker that joins.
+fn with_a_new_member() -> (Scenario, &'static str) {
+    let mut worker = Scenario::joined();
+    worker.wanted = vec![unit("connector-c", NO_SET), unit("connector-d", NO_SET)];
+    assert_eq!(worker.fold(), ["claim connector-c #1", "claim connector-d #2"]);
+    worker.ack("claim connector-c #1");
+    worker.ack("claim connector-d #2");
+    worker.read("connector-c", held(LIFE, 1));
+    worker.read("connector-d", held(LIFE, 2));
+    worker.members.push(Member { settled: false, ..member("other", 30, Nonce(99)) });
+    let said = worker.fold();
+    let [probe, stop] = &said[..] else { panic!("{said:?}") };
+    assert_eq!(probe, "probe other 30");
+    let gone = if stop.contains("connector-c") { "connector-c" } else { "connector-d" };
+    (worker, gone)
 }
 
 #[test]
-fn of_two_that_join_at_once_the_first_stays() {
-    let mut first = Scenario::running("connector-c", NO_SET);
-    first.members.push(member("other", 20, Nonce(99)));
-    assert_eq!(first.fold(), ["probe other 20"]);
-    assert_eq!(first.probed("other", 20, true), NOTHING);
-    assert_eq!(first.wait(1000), ["probe other 20"]);
+fn a_worker_that_joins_gets_its_share_in_an_orderly_way() {
+    let (mut worker, gone) = with_a_new_member();
+    let claim = if gone == "connector-c" { 1 } else { 2 };
+    worker.wait(250);
+    let release = format!("release {gone} #{claim} at {}", worker.config - 1);
+    assert_eq!(worker.stopped(gone, claim), [&*release]);
+    worker.ack(&release);
+    assert_eq!(worker.read(gone, released(LIFE, claim)), NOTHING, "it is the other's");
+    assert_eq!(worker.read(gone, held(30, 1)), NOTHING);
+    worker.members[1].settled = true;
+    assert_eq!(worker.fold(), NOTHING, "and nothing else moves");
+}
 
-    let mut second = Scenario::joined();
-    second.members.push(member("other", 3, Nonce(99)));
-    second.wanted = vec![unit("connector-c", NO_SET)];
-    assert_eq!(second.fold(), ["probe other 3"], "and it claims nothing");
-    assert_eq!(second.probed("other", 3, true), ["draining"]);
-    assert_eq!(second.ack("draining"), ["gone"]);
-    let said = second.ack("gone");
-    assert!(said[0].starts_with("exit: worker other of the same group.id is alive"), "{said:?}");
+#[test]
+fn says_once_that_it_holds_its_share() {
+    let mut worker = Scenario::joined();
+    worker.members[0].settled = false;
+    worker.members.push(member("other", 30, Nonce(99)));
+    worker.wanted = vec![unit("connector-c", NO_SET), unit("connector-d", NO_SET)];
+    worker.members[0].state = MemberState::Draining;
+    assert_eq!(worker.fold(), ["probe other 30"]);
+    worker.read("connector-c", held(30, 1));
+    worker.read("connector-d", held(30, 2));
+    worker.members[0].state = MemberState::Joined;
+    assert_eq!(worker.fold(), NOTHING, "but not before");
+    let said: Vec<String> = ["connector-c", "connector-d"]
+        .into_iter()
+        .zip([1, 2])
+        .flat_map(|(name, claim)| worker.read(name, released(30, claim)))
+        .collect();
+    let [claim] = &said[..] else { panic!("only its share: {said:?}") };
+    let name = claim.trim_start_matches("claim ").trim_end_matches(" #1").to_owned();
+    worker.ack(&format!("claim {name} #1"));
+    assert_eq!(worker.read(&name, held(LIFE, 1)), ["settled".into(), format!("start {name} #1")]);
+    assert_eq!(worker.fail("settled", true), NOTHING);
+    assert_eq!(worker.wait(500), ["settled"]);
+    worker.ack("settled");
+    assert_eq!(worker.wait(750), NOTHING);
+    worker.members[0].settled = true;
+    assert_eq!(worker.fold(), NOTHING);
 }
 
 #[test]
@@ -387,6 +439,8 @@ fn a_living_holder_is_waited_for() {
     worker.read("connector-c", held(30, 1));
     worker.wanted = vec![unit("connector-c", NO_SET)];
     assert_eq!(worker.fold(), NOTHING);
+    worker.members[1].state = MemberState::Draining;
+    assert_eq!(worker.fold(), NOTHING, "it still runs there");
     assert_eq!(worker.read("connector-c", released(30, 1)), ["claim connector-c #1"]);
     assert_eq!(worker.read("connector-c", held(LIFE, 1)), ["start connector-c #1"], "at once after a release");
 }
@@ -415,7 +469,7 @@ fn the_claim_of_a_life_that_is_over_is_aged() {
 #[test]
 fn a_lost_register_stops_hard_and_is_claimed_again_when_it_is_free() {
     let mut worker = Scenario::running("connector-c", NO_SET);
-    worker.members.push(member("other", 30, Nonce(99)));
+    worker.members.push(Member { state: MemberState::Draining, ..member("other", 30, Nonce(99)) });
     worker.fold();
     assert_eq!(worker.read("connector-c", held(30, 1)), ["kill connector-c #1"]);
     assert_eq!(worker.plane.register_fields("connector-c"), None, "it may write no status any more");
@@ -570,10 +624,11 @@ fn a_new_set_waits_until_the_older_one_is_quiet_and_no_longer() {
 fn commit_with_an_unclaimed_task(rules: Rules) -> Vec<String> {
     let mut worker = Scenario::with_rules(rules).join();
     worker.wait(1200);
-    worker.members.push(member("other", 2, Nonce(99)));
+    // Nobody takes units for a moment.
+    worker.members[0].state = MemberState::Draining;
     worker.wanted = vec![unit("task-c-0", 3), unit("task-c-1", 3)];
-    worker.fold();
-    worker.members.pop();
+    assert_eq!(worker.fold(), NOTHING);
+    worker.members[0].state = MemberState::Joined;
     worker.wanted = vec![unit("task-c-0", 9)];
     worker.config = 9;
     assert_eq!(worker.fold(), ["claim task-c-0 #1"]);
@@ -652,11 +707,10 @@ fn comparisons_of_a_life(count: usize) -> [usize; 4] {
     let mut phase =
         |worker: &Scenario| worker.plane.comparisons - std::mem::replace(&mut taken, worker.plane.comparisons);
     // Each comes with a record of its own.
-    for name in &names {
+    for (number, name) in names.iter().enumerate() {
         worker.wanted.push(unit(name, NO_SET));
         worker.fold();
-    }
-    for (number, name) in names.iter().enumerate() {
+        worker.wait(10);
         worker.ack(&format!("claim {name} #{}", number + 1));
         assert_eq!(worker.read(name, held(LIFE, number as u64 + 1)), [format!("start {name} #{}", number + 1)]);
     }

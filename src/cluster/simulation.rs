@@ -27,6 +27,7 @@ const PARTITIONS: usize = 2;
 enum ConfigRecord {
     Joined(Nonce),
     Draining(Incarnation, Nonce),
+    Settled(Incarnation, Nonce),
     Gone,
     Commit(usize),
 }
@@ -285,13 +286,19 @@ impl World {
         let mut wanted = Vec::new();
         for (offset, (worker, record)) in self.config[..position].iter().enumerate() {
             let offset = offset as i64;
-            let member = |incarnation, nonce, state| Member { id: id(*worker), incarnation, nonce, state };
+            let member = |incarnation, nonce, state, settled| {
+                let id = id(*worker);
+                Member { id, incarnation, nonce, state, settled }
+            };
             match record {
                 ConfigRecord::Joined(nonce) => {
-                    members.insert(*worker, member(Incarnation(offset), *nonce, MemberState::Joined));
+                    members.insert(*worker, member(Incarnation(offset), *nonce, MemberState::Joined, false));
                 }
                 ConfigRecord::Draining(life, nonce) => {
-                    members.insert(*worker, member(*life, *nonce, MemberState::Draining));
+                    members.insert(*worker, member(*life, *nonce, MemberState::Draining, true));
+                }
+                ConfigRecord::Settled(life, nonce) => {
+                    members.insert(*worker, member(*life, *nonce, MemberState::Joined, true));
                 }
                 ConfigRecord::Gone => {
                     members.remove(worker);
@@ -448,6 +455,9 @@ impl World {
             }
             Action::AppendDraining { token, incarnation, nonce } => {
                 self.append(number, Record::Config(ConfigRecord::Draining(incarnation, nonce)), Some(token));
+            }
+            Action::AppendSettled { token, incarnation, nonce } => {
+                self.append(number, Record::Config(ConfigRecord::Settled(incarnation, nonce)), Some(token));
             }
             Action::AppendGone { token } => {
                 self.append(number, Record::Config(ConfigRecord::Gone), Some(token));

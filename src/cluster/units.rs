@@ -10,6 +10,7 @@
 //! | a point in time of the unit has come | its group |
 //! | how far an end is reached, or the fold | units that wait for that |
 //! | the newest set of a group | the group |
+//! | its owner | the unit |
 //! | anything that all comparisons have in common | all |
 //!
 //! Every change of a unit goes through [`Units::change`], which keeps the indexes. What is compared once too often costs
@@ -18,7 +19,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::member::{Incarnation, Millis, Unit};
+use super::assignment::{Placeable, assign};
+use super::member::{Incarnation, Member, Millis, Unit};
 use super::register::{BarrierView, Mine, UnitState};
 
 type Name = Arc<str>;
@@ -37,6 +39,8 @@ pub(super) struct Units {
     deadlines: BTreeSet<(Millis, Name)>,
     /// Own life.
     own: Option<Incarnation>,
+    /// Something changed since the last assignment that it looks at.
+    unassigned: bool,
 }
 
 /// What the indexes know of a unit.
@@ -94,8 +98,9 @@ impl Units {
     /// Changes a unit, which is due then.
     pub(super) fn change<T>(&mut self, name: &Name, change: impl FnOnce(&mut UnitState) -> T) -> Option<T> {
         let state = self.states.get_mut(name)?;
-        let (before, view) = (Indexed::of(state, self.own), BarrierView::of(state));
+        let (before, view, placed) = (Indexed::of(state, self.own), BarrierView::of(state), state.placed());
         let result = change(state);
+        self.unassigned |= state.placed() != placed;
         let group_cares = BarrierView::of(state) != view;
         self.index(name, &before);
         if group_cares {
@@ -209,12 +214,49 @@ impl Units {
         })?
     }
 
+    /// Members changed.
+    pub(super) fn assign_anew(&mut self) {
+        self.unassigned = true;
+    }
+
+    /// Whether the assignment may have changed.
+    pub(super) fn is_unassigned(&self) -> bool {
+        self.unassigned
+    }
+
+    /// How many units are known.
+    pub(super) fn count(&self) -> usize {
+        self.states.len()
+    }
+
+    /// Works out who should run each wanted unit. Returns how many there are, and how many this worker holds.
+    pub(super) fn assign(&mut self, members: &[Member]) -> (usize, usize) {
+        self.unassigned = false;
+        let placeable = |(name, state): (&'_ Name, &'_ UnitState)| (name.clone(), state.group.clone(), state.placed());
+        let all: Vec<_> = self.states.iter().map(placeable).collect();
+        let wanted: Vec<Placeable<'_>> = all
+            .iter()
+            .filter_map(|(name, group, placed)| Some(Placeable { name, group: group.as_ref(), holder: (*placed)? }))
+            .collect();
+        let held = wanted.iter().filter(|unit| unit.holder.is_some() && unit.holder == self.own).count();
+        let mut owners = assign(members, &wanted).into_iter();
+        for (name, _, placed) in &all {
+            let owner = placed.and_then(|_| owners.next().flatten());
+            if let Some(state) = self.states.get_mut(name).filter(|state| state.owner != owner) {
+                state.owner = owner;
+                self.due.insert(name.clone());
+            }
+        }
+        (wanted.len(), held)
+    }
+
     /// Own life began, or ended.
     pub(super) fn set_own(&mut self, own: Option<Incarnation>) {
         if self.own == own {
             return;
         }
         self.own = own;
+        self.unassigned = true;
         (self.waiting, self.busy) = Default::default();
         for (name, state) in &self.states {
             let now = Indexed::of(state, own);

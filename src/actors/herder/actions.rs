@@ -23,11 +23,16 @@ impl Herder {
             Action::AskJavaGroup => self.ask_java_group(context),
             Action::Probe { worker, incarnation, nonce } => self.probe(worker, incarnation, nonce, context),
             Action::AppendJoined { token, nonce } => {
-                let record = self.member_record(MemberState::Joined, nonce, None);
+                let record = self.member_record(MemberState::Joined, nonce, None, false);
                 self.append(token, plan::member_joined(&self.parts.identity.worker_id, record), context);
             }
             Action::AppendDraining { token, incarnation, nonce } => {
-                let record = self.member_record(MemberState::Draining, nonce, Some(incarnation));
+                let record = self.member_record(MemberState::Draining, nonce, Some(incarnation), true);
+                let id = self.parts.identity.worker_id.clone();
+                self.append(token, ConfigRecord::Member(id, Some(record)), context);
+            }
+            Action::AppendSettled { token, incarnation, nonce } => {
+                let record = self.member_record(MemberState::Joined, nonce, Some(incarnation), true);
                 let id = self.parts.identity.worker_id.clone();
                 self.append(token, ConfigRecord::Member(id, Some(record)), context);
             }
@@ -64,14 +69,20 @@ impl Herder {
         self.stop_process(Stop::Failed(text), context);
     }
 
-    fn member_record(&self, state: MemberState, nonce: Nonce, incarnation: Option<Incarnation>) -> MemberRecord {
+    fn member_record(
+        &self,
+        state: MemberState,
+        nonce: Nonce,
+        incarnation: Option<Incarnation>,
+        settled: bool,
+    ) -> MemberRecord {
         MemberRecord {
             state,
             nonce,
             incarnation,
             rest_url: self.parts.identity.rest_url.clone(),
             gossip_address: String::new(),
-            settled: false,
+            settled,
             node_version: env!("CARGO_PKG_VERSION").into(),
         }
     }
@@ -128,7 +139,9 @@ impl Herder {
             answer.is_ok_and(|answer| answer.is_ok_and(|identity| identity.nonce == nonce.0.to_string()))
         };
         context.spawn(request.into_actor(self).map(move |alive, herder, context| {
-            tracing::info!(%worker, alive, "probed another worker of this group");
+            if !alive {
+                tracing::info!(%worker, "a worker of this group does not answer");
+            }
             herder.step(Event::ProbeAnswered { worker, incarnation, alive }, context);
         }));
     }

@@ -77,6 +77,7 @@ pub(super) fn members(state: &ClusterState) -> Arc<[Member]> {
         incarnation: entry.incarnation(),
         nonce: entry.record.nonce,
         state: entry.record.state,
+        settled: entry.record.settled,
     };
     state.members().map(member).collect()
 }
