@@ -9,6 +9,7 @@ mod answers;
 mod inquiries;
 mod open;
 mod requests;
+mod restarts;
 mod stores;
 mod task_configs;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use crate::storage::status_records::{StatusRecord, UnitId};
 use crate::storage::status_store::{StatusState, StatusStore, StatusUpdate};
 
 pub use open::{HerderParts, Identity, Stop, Stopped};
+use restarts::AskedRestart;
 use units::Running;
 
 /// How long a handed-over request of the control plane to the brokers may take.
@@ -77,8 +79,8 @@ pub struct Herder {
     leases: BTreeMap<i32, PartitionLease>,
     /// Restart requests up to this offset of the config topic were acted upon.
     restarts_seen: i64,
-    /// Who waits for a restart: offset of the request, the unit, and where the answer goes.
-    restart_replies: Vec<(i64, UnitId, Reply<()>)>,
+    /// Who waits for a restart of one unit.
+    restart_replies: Vec<AskedRestart>,
     /// Own writes to the config topic that are under way: when each began.
     appends: BTreeMap<u64, Millis>,
     next_append: u64,
@@ -196,7 +198,7 @@ impl Herder {
         for connector in connectors {
             self.follow_connector(connector);
         }
-        self.answer_restarts();
+        self.answer_restarts(context);
     }
 
     /// Everything below the positions was given to the control plane.

@@ -44,6 +44,11 @@ impl Lease {
         self.revoked.store(true, Ordering::Release);
     }
 
+    /// Whether it was taken for good.
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Acquire)
+    }
+
     /// Whether units may run now.
     pub fn holds(&self) -> bool {
         !self.left().is_zero()

@@ -22,3 +22,4 @@ mod support;
 mod takeover;
 mod tidy;
 mod vectors;
+mod workers;

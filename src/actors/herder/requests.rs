@@ -9,15 +9,12 @@ use futures_util::FutureExt;
 use super::answers::{connector_info, no_connector};
 use super::units::answer;
 use super::*;
-use crate::actors::handle::{self, ConnectorInfo, ConnectorStatus, HerderResult, Reply, TargetState};
+use crate::actors::handle::{ConnectorInfo, HerderResult, Reply, TargetState};
 use crate::actors::validation;
-use crate::storage::config_records::{ConfigRecord, RestartRequest};
+use crate::storage::config_records::ConfigRecord;
 use crate::storage::plan;
 use crate::storage::records::RawConfig;
 use crate::storage::topic_log::{CompareError, LogError};
-
-/// How long the answer to a restart waits for the units to say that it has begun.
-const RESTART_BEGINS_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Herder {
     pub(super) fn write(&mut self, request: HerderRequest, context: &mut Context<Self>) {
@@ -123,7 +120,7 @@ impl Herder {
     }
 
     /// Appends one record; `done` hears of its offset.
-    fn append_plainly(
+    pub(super) fn append_plainly(
         &mut self,
         logs: Logs,
         record: ConfigRecord,
@@ -154,7 +151,7 @@ impl Herder {
     }
 
     /// The logs, for a write about a connector that is there.
-    fn logs_for(&self, connector: &str) -> HerderResult<Logs> {
+    pub(super) fn logs_for(&self, connector: &str) -> HerderResult<Logs> {
         let logs = self.logs()?;
         self.state.connector(connector).ok_or_else(|| no_connector(connector))?;
         Ok(logs.clone())
@@ -171,74 +168,6 @@ impl Herder {
         }
         let record = ConfigRecord::TargetState(name, Some(target));
         self.append_plainly(logs, record, context, move |result, _, _| answer(reply, result.map(drop)));
-    }
-
-    /// A restart that is answered when the unit runs again. It goes through the log, so that it reaches whoever holds the unit.
-    fn restart_one(&mut self, name: String, task: Option<u32>, reply: Reply<()>, context: &mut Context<Self>) {
-        let Some((logs, reply)) = accept(self.logs_for(&name), reply) else { return };
-        if let Some(task) = task.filter(|task| *task as usize >= self.state.tasks(&name).len()) {
-            return answer(reply, Err(HerderError::NotFound(format!("Task {name}-{task} not found"))));
-        }
-        let record = plan::restart(&name, RestartRequest { include_tasks: false, only_failed: false, task });
-        let unit = match task {
-            None => UnitId::Connector(name),
-            Some(task) => UnitId::Task(name, task),
-        };
-        self.append_plainly(logs, record, context, move |result, herder, _| {
-            let Some((offset, reply)) = accept(result, reply) else { return };
-            herder.restart_replies.push((offset, unit, reply));
-            herder.answer_restarts();
-        });
-    }
-
-    /// A restart that is answered when it has begun.
-    fn restart(
-        &mut self,
-        name: &str,
-        request: handle::RestartRequest,
-        reply: Reply<ConnectorStatus>,
-        context: &mut Context<Self>,
-    ) {
-        let planned = self.logs_for(name).and_then(|logs| Ok((logs, self.planned_status(name, request)?)));
-        let Some(((logs, planned), reply)) = accept(planned, reply) else { return };
-        let handle::RestartRequest { include_tasks, only_failed } = request;
-        let request = RestartRequest { include_tasks, only_failed, task: None };
-        let units = self.status_offsets(self.restart_plan(name, request));
-        self.append_plainly(logs, plan::restart(name, request), context, move |result, herder, context| {
-            let Some((_, reply)) = accept(result, reply) else { return };
-            herder.answer_when_begun(units, planned, reply, context);
-        });
-    }
-
-    /// Where the statuses of these units stand.
-    fn status_offsets(&self, units: Vec<UnitId>) -> Vec<(UnitId, i64)> {
-        let with_offset = |unit| {
-            let offset = self.statuses.unit(&unit).map_or(-1, |status| status.offset);
-            (unit, offset)
-        };
-        units.into_iter().map(with_offset).collect()
-    }
-
-    /// Answers once each of these units has said something new: who asks for the status after this answer must not take the state
-    /// before the restart for that after it. A holder that says nothing is not waited for long; the request stands in the log.
-    fn answer_when_begun(
-        &self,
-        units: Vec<(UnitId, i64)>,
-        planned: ConnectorStatus,
-        reply: Reply<ConnectorStatus>,
-        context: &mut Context<Self>,
-    ) {
-        let Some(logs) = &self.logs else { return answer(reply, Ok(planned)) };
-        let mut statuses = logs.status.snapshots();
-        let begun = async move {
-            let all = |state: &StatusState| {
-                units.iter().all(|(unit, before)| state.unit(unit).is_none_or(|status| status.offset > *before))
-            };
-            // Late, or the store is gone: the restart is asked for all the same.
-            drop(tokio::time::timeout(RESTART_BEGINS_TIMEOUT, statuses.wait_for(all)).await);
-            answer(reply, Ok(planned));
-        };
-        context.spawn(begun.into_actor(self));
     }
 
     fn oldest_append_changed(&mut self, context: &mut Context<Self>) {
@@ -261,7 +190,7 @@ enum Put {
 }
 
 /// What a check found, and who asked; an error is the answer.
-fn accept<V, T>(checked: HerderResult<V>, reply: Reply<T>) -> Option<(V, Reply<T>)> {
+pub(super) fn accept<V, T>(checked: HerderResult<V>, reply: Reply<T>) -> Option<(V, Reply<T>)> {
     match checked {
         Ok(found) => Some((found, reply)),
         Err(error) => {

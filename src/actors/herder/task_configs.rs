@@ -25,10 +25,16 @@ pub(super) struct TaskConfigs {
     pub attempt: u32,
 }
 
-/// The task configurations are of a time that is over; whoever runs the connector now says them anew.
+/// Why task configurations are not written.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the connector has changed meanwhile")]
-struct Outdated;
+enum NotWritten {
+    /// They are of a time that is over; whoever runs the connector now says them anew.
+    #[error("the connector has changed meanwhile")]
+    Outdated,
+    /// Another worker may hold the connector by now.
+    #[error("this worker has no lease")]
+    NoLease,
+}
 
 impl Herder {
     /// A connector said how its work is to be split. Written only when it differs from what is in force, and only by the holder of the connector
@@ -45,15 +51,19 @@ impl Herder {
         let name = said.run.unit.connector().to_owned();
         let Some(entry) = self.state.connector(&name).filter(|entry| entry.offset == offset) else { return };
         let configs = &said.configs;
-        let worker_id = self.parts.identity.worker_id.clone();
+        let (worker_id, lease) = (self.parts.identity.worker_id.clone(), running.lease.clone());
         let raw = task_pump::task_configs(&self.deps.registry, &with_values(&entry.config), configs);
         let check = {
             let name = name.clone();
             move |state: &ClusterState| {
                 let current = state.connector(&name).is_some_and(|entry| entry.offset == offset);
                 let member = state.member(&worker_id).is_some_and(|member| member.incarnation() == incarnation);
-                if !current || !member || state.target_state(&name) == TargetState::Stopped {
-                    return Err(Outdated);
+                if !current || !member || lease.is_revoked() || state.target_state(&name) == TargetState::Stopped {
+                    return Err(NotWritten::Outdated);
+                }
+                // Who has one holds the connector: nobody else's are in front of these. And who writes them later fences this write.
+                if !lease.holds() {
+                    return Err(NotWritten::NoLease);
                 }
                 Ok(if state.task_configs_changed(&name, &raw) {
                     plan::put_tasks(state, &name, raw.clone())
@@ -68,7 +78,7 @@ impl Herder {
         }
         let write = async move { logs.config.put(check).await };
         self.spawn_write(write, context, move |result, herder, context| match result {
-            Ok(_) | Err(CompareError::Rejected(Outdated)) => {}
+            Ok(_) | Err(CompareError::Rejected(NotWritten::Outdated)) => {}
             Err(CompareError::NotWritten(LogError::Backend { error: BackendError::Refused(reason), .. })) => {
                 let message = format!("the task configurations cannot be stored: {reason}");
                 herder.report_failure(&said.run.unit, Failure::text(Phase::TaskConfigs, message));

@@ -35,11 +35,11 @@ pub(super) struct Running {
     /// Start it again under the same claim when it has ended.
     pub(super) restart: bool,
     /// The control plane wants it to end.
-    ending: bool,
+    pub(super) ending: bool,
     /// Another worker may hold it: say nothing of it any more.
     hard: bool,
     /// Who waits for the outcome of a restart.
-    waiting: Vec<Reply<()>>,
+    pub(super) waiting: Vec<Reply<()>>,
     /// How this start came out: that it ran, or why not.
     pub(super) outcome: Option<HerderResult<()>>,
     /// How often a connector has said its task configurations: only the last ones are written.
@@ -246,24 +246,6 @@ impl Herder {
         true
     }
 
-    /// Own restart requests that were read back and acted upon are answered when their unit runs again or has failed again. The
-    /// log alone restarts: acting on the answer of the append as well would do it twice.
-    pub(super) fn answer_restarts(&mut self) {
-        let seen = self.restarts_seen;
-        for (_, unit, reply) in self.restart_replies.extract_if(.., |(offset, ..)| *offset <= seen).collect::<Vec<_>>()
-        {
-            let Some(running) = self.running.get_mut(&unit).filter(|running| !running.ending) else {
-                let message = format!("{unit} is not running here now; try again later");
-                answer(reply, Err(HerderError::Unavailable(message)));
-                continue;
-            };
-            match &running.outcome {
-                Some(outcome) if !running.restart => answer(reply, outcome.clone()),
-                _ => running.waiting.push(reply),
-            }
-        }
-    }
-
     pub(super) fn suspend_unit(&mut self, unit: &UnitId, claim: u64, suspend: bool) {
         let Some(running) = self.running.get_mut(unit).filter(|running| running.run.claim == claim) else { return };
         let steer = if suspend { Steer::Suspend } else { Steer::Unsuspend };
@@ -320,22 +302,6 @@ impl Herder {
         self.worker.do_send(SteerUnit { run: running.run.clone(), steer: Steer::Reconfigure });
     }
 
-    fn act_on_restart_request(&mut self, connector: &str) {
-        let Some(at) = self.state.restart(connector).filter(|at| at.offset > self.restarts_seen) else { return };
-        // A request that comes while this worker is no member was for whoever ran then.
-        if self.plane.incarnation().is_none() {
-            return;
-        }
-        self.restarts_seen = at.offset;
-        for unit in self.restart_plan(connector, at.value) {
-            if self.running.get(&unit).is_some_and(|running| running.restart) {
-                continue;
-            }
-            self.set_state(&unit, UnitState::Restarting, None);
-            self.restart_unit(&unit);
-        }
-    }
-
     /// The pump of a unit said something.
     fn reported(&mut self, run: RunId, event: UnitEvent, context: &mut Context<Self>) {
         let unit = run.unit.clone();
@@ -380,7 +346,7 @@ impl Herder {
         }
     }
 
-    fn set_state(&mut self, unit: &UnitId, state: UnitState, trace: Option<String>) {
+    pub(super) fn set_state(&mut self, unit: &UnitId, state: UnitState, trace: Option<String>) {
         if let Some(running) = self.running.get_mut(unit) {
             running.state = (state, trace);
             self.publish(unit);
@@ -457,7 +423,10 @@ impl Herder {
     pub(super) fn sealed(&mut self, unit: UnitId, claim: u64, context: &mut Context<Self>) {
         self.seals.remove(&(unit.clone(), claim));
         if self.running.get(&unit).is_some_and(|running| running.run.claim == claim) {
-            self.running.remove(&unit);
+            if let Some(running) = self.running.remove(&unit) {
+                // What it may have asked to be written is not written behind the release.
+                running.lease.revoke();
+            }
             self.count_connector(&unit, false);
             self.suspended.remove(&unit);
             self.show_suspended();

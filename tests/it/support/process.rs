@@ -61,6 +61,14 @@ impl Worker {
         Worker { program: [worker.program.clone(), vec![properties]].concat(), ..worker }
     }
 
+    /// Another worker of the same group, with the same topics and a port of its own, not started.
+    pub fn beside(&self, bootstrap: &str, settings: &[(&str, &str)]) -> Worker {
+        let names = ["group.id", "config.storage.topic", "offset.storage.topic", "status.storage.topic"];
+        let same = names.map(|name| (name, self.setting(name)));
+        let same: Vec<_> = same.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Worker::new(bootstrap, &[&same, settings].concat())
+    }
+
     /// The daemon in standalone mode, with an offset file of its own and no connectors; see [`Worker::with_connector`].
     pub fn standalone(bootstrap: &str, settings: &[(&str, &str)]) -> Worker {
         let mut worker = Worker::new(bootstrap, settings);
