@@ -46,7 +46,7 @@ enum Command {
         /// Write key and value, with a tab between them.
         #[arg(long)]
         keys: bool,
-        /// End at the end of the topic, instead of waiting for more.
+        /// End where the topic ends at the beginning of this, instead of waiting for more.
         #[arg(long)]
         once: bool,
     },
@@ -104,7 +104,11 @@ async fn tail(backend: &Arc<dyn Backend>, topic: &str, start: StartOffset, keys:
     let assigned: Vec<_> = (0..partitions).map(|partition| (TopicPartition::new(topic, partition), start)).collect();
     let mut reader = backend.reader(&ClientSettings::new(), Isolation::ReadCommitted)?;
     reader.assign(&assigned)?;
-    let (mut batch, mut ends) = (ReadBatch::default(), BTreeMap::new());
+    // As of now: a topic that is written to has no end that stays.
+    let partitions: Vec<TopicPartition> = assigned.into_iter().map(|(partition, _)| partition).collect();
+    let ends = reader.end_offsets(&partitions, PATIENCE).await?;
+    let mut left: BTreeMap<TopicPartition, i64> = partitions.into_iter().zip(ends).collect();
+    let mut batch = ReadBatch::default();
     let mut out = io::BufWriter::new(io::stdout().lock());
     loop {
         reader.read(&mut batch, BATCH, READ_WAIT).await?;
@@ -117,8 +121,11 @@ async fn tail(backend: &Arc<dyn Backend>, topic: &str, start: StartOffset, keys:
             out.write_all(b"\n")?;
         }
         out.flush()?;
-        ends.extend(batch.ends.drain(..));
-        if once && ends.len() == assigned.len() {
+        left.retain(|partition, end| {
+            let at_end = batch.ends.iter().any(|(ended, _)| ended == partition);
+            !at_end && reader.position(partition).is_none_or(|position| position < *end)
+        });
+        if once && left.is_empty() {
             return Ok(());
         }
     }

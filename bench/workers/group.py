@@ -56,7 +56,8 @@ class Group:
         return worker
 
     def launch(self, worker):
-        command = [self.node, "distributed", worker["properties"]]
+        # Verifiable sources print each record.
+        command = ["sh", "-c", 'exec "$@" >/dev/null', "worker", self.node, "distributed", worker["properties"]]
         worker["process"] = Process(command, worker["place"] / "worker.log")
 
     def await_healthy(self, worker):

@@ -13,7 +13,7 @@
 //! set: two tasks read the same input. A group of which no other set was ever folded has nothing to wait for.
 //!
 //! Of a set that a worker found when it began it does not know which older one there was, and a unit of that need not have a record yet: a worker that lags
-//! behind the commit may be about to claim it. So beside others, such a set waits as in 3 in any case.
+//! behind the commit may be about to claim it. So beside others a worker joins only when what it found has aged as in 3.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,21 +30,17 @@ pub(super) struct Sets {
     gone: BTreeMap<Arc<str>, Millis>,
     /// The last fold before the config topic had been read to an end. What such a fold does not show may have been compacted away.
     first_read: Millis,
-    read_once: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Set {
     commit: i64,
     older_over: Millis,
-    /// It was there when this worker began: of an older one nothing is known.
-    found: bool,
 }
 
 impl Sets {
     /// A fold comes. `read_once`: the config topic had been read to an end before.
     pub(super) fn begin_fold(&mut self, now: Millis, read_once: bool) {
-        self.read_once = read_once;
         if !read_once {
             self.first_read = now;
         }
@@ -63,7 +59,7 @@ impl Sets {
             (_, Some(commit)) => {
                 let gone = self.gone.remove(group).unwrap_or(self.first_read);
                 let older_over = if before.is_some() { now } else { gone.max(self.first_read) };
-                self.sets.insert(group.clone(), Set { commit, older_over, found: !self.read_once });
+                self.sets.insert(group.clone(), Set { commit, older_over });
             }
         }
         true
@@ -79,9 +75,9 @@ impl Sets {
         group.and_then(|group| self.sets.get(group)).map_or(NO_SET, |set| set.commit)
     }
 
-    /// Whether units of an older set of the group may run of which this worker knows nothing.
-    pub(super) fn found(&self, group: &Arc<str>) -> bool {
-        self.sets.get(group).is_some_and(|set| set.found)
+    /// Whether nobody can be leased any more with a view that is older than what this worker found when it began.
+    pub(super) fn first_aged(&self, reached: Option<Millis>, wait_ms: u64) -> bool {
+        aged(self.first_read, reached, wait_ms)
     }
 
     /// Whether nobody can be leased any more with a view that shows an older set of the group, as far as an end tells that was asked for at `reached`.

@@ -60,8 +60,6 @@ pub struct ControlPlane {
     was_causal: bool,
     /// Whether the config topic was read to an end once.
     read_once: bool,
-    /// Whether there were others then.
-    began_in_company: bool,
     /// No assignment before this.
     assign_at: Millis,
     /// By the last assignment, this worker holds its share of the units.
@@ -117,7 +115,6 @@ impl ControlPlane {
             highest_at: -1,
             was_causal: true,
             read_once: false,
-            began_in_company: false,
             assign_at: Millis(0),
             has_share: false,
             tokens: 0,
@@ -245,13 +242,12 @@ impl ControlPlane {
             actions.push(Action::AskEnds { ask });
         }
         let config_leased = self.leased(self.lease.config_reached(), now);
-        if config_leased && !self.read_once {
-            (self.read_once, self.began_in_company) = (true, self.membership.has_company());
-        }
+        self.read_once |= config_leased;
         let busy = if self.membership.shutting_down() { self.units.busy().cloned() } else { None };
         self.assign(now);
         let reached = self.lease.config_reached();
-        let around = Surroundings { leased: config_leased, reached, busy, has_share: self.has_share };
+        let first_aged = !self.rules.barrier_first() || self.sets.first_aged(self.lease.all_reached(), self.wait_ms);
+        let around = Surroundings { leased: config_leased, reached, busy, has_share: self.has_share, first_aged };
         let before = self.membership.incarnation();
         let first = actions.len();
         let result = self.membership.advance(&around, now, &mut || next_token(&mut self.tokens), actions);
@@ -312,7 +308,7 @@ impl ControlPlane {
         }
         if self.causal() != self.was_causal {
             self.was_causal = self.causal();
-            self.units.waiting_due();
+            self.units.folding_changed();
         }
     }
 
@@ -355,10 +351,9 @@ impl ControlPlane {
             if commit == NO_SET || open.contains_key(group) {
                 continue;
             }
-            let strict = self.rules.barrier_first() && self.began_in_company && self.sets.found(group);
             let quiet = |state: &UnitState| {
                 let aged = self.sets.aged(Some(group), self.lease.reached(state.partition), self.wait_ms);
-                quiet(state, commit, now, aged, self.rules) && (aged || !strict)
+                quiet(state, commit, now, aged, self.rules)
             };
             open.insert(group.clone(), self.units.of_group(group).all(quiet));
         }
@@ -498,7 +493,10 @@ impl ControlPlane {
         let due = !left_over
             || (state.last != Register::Empty && self.sets.aged(state.group.as_ref(), reached, self.wait_ms));
         let free = state.free(pass.own, |life| self.membership.is_member(life), self.rules.wait_release());
-        if here && due && free {
+        if here && due && free && !pass.causal {
+            // Whoever released it may have seen a member that this worker does not know yet.
+            self.units.due_when_folded(name);
+        } else if here && due && free {
             self.claims += 1;
             let claim = self.claims;
             let token = self.write(name, Some(claim), now);

@@ -5,7 +5,8 @@
 //! and whichever record of ours is read is the one that counts.
 //!
 //! * *Join* after the config topic was read to an end, the Java group is empty, and of the neighbours that the log names one answers or none lives:
-//!   a worker that sees nobody although somebody is there would evict all of them. The living holder of the own id is an error, a dead one is replaced by
+//!   a worker that sees nobody although somebody is there would evict all of them. Beside others it waits until nobody is leased with an older view than that with which it begins
+//!   (see `barrier`). The living holder of the own id is an error, a dead one is replaced by
 //!   the own `joined`.
 //! * *Act* when the own reader has folded the record, never on its acknowledgement.
 //! * *A foreign nonce under the own id*: stop everything and exit. Two processes with one id would evict each other in turn.
@@ -71,6 +72,8 @@ pub(super) struct Surroundings {
     pub(super) busy: Option<Arc<str>>,
     /// This worker holds its share of the units.
     pub(super) has_share: bool,
+    /// Nobody can be leased with a view that is older than what this worker found when it began.
+    pub(super) first_aged: bool,
 }
 
 /// The record that says that this worker is settled.
@@ -130,11 +133,6 @@ impl Membership {
     /// Whether this life is over or unknown to the fold.
     pub(super) fn is_member(&self, incarnation: Incarnation) -> bool {
         self.members.iter().any(|member| member.incarnation == incarnation)
-    }
-
-    /// Whether the fold shows somebody else.
-    pub(super) fn has_company(&self) -> bool {
-        self.members.iter().any(|member| member.id != self.id)
     }
 
     /// Whether it leaves: nothing waits for a lease to come back.
@@ -341,7 +339,8 @@ impl Membership {
         let neighbours = self.neighbours();
         let verdicts: Vec<Verdict> =
             neighbours.iter().map(|member| self.probes.verdict(member, now, actions)).collect();
-        if verdicts.contains(&Verdict::Alive) || verdicts.iter().all(|verdict| *verdict == Verdict::Dead) {
+        let nobody = verdicts.iter().all(|verdict| *verdict == Verdict::Dead);
+        if (verdicts.contains(&Verdict::Alive) || nobody) && (neighbours.is_empty() || around.first_aged) {
             self.nonces += 1;
             let (token, nonce) = (tokens(), self.nonce(self.nonces));
             self.phase = Phase::Joining { token, written_at: None };

@@ -43,7 +43,7 @@ rules! {
     barrier,
     /// A register that is merely empty is trusted only when no older view can be leased any more. Without: two sets at once.
     barrier_age,
-    /// A worker that begins beside others trusts no set of which it saw no beginning before it has aged. Without: two sets at once.
+    /// A worker joins others only when what it found when it began has aged. Without: two sets at once.
     barrier_first,
     /// Only units that are due are compared. Without: the same is done, with more work.
     only_due,

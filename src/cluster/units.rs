@@ -33,6 +33,8 @@ pub(super) struct Units {
     due: BTreeSet<Name>,
     /// Those that may take a step when an end is reached or more is folded.
     waiting: BTreeSet<Name>,
+    /// Those that are compared again when more is folded.
+    blocked: BTreeSet<Name>,
     /// Those that run, are claimed or are held here.
     busy: BTreeSet<Name>,
     /// When units change by time alone.
@@ -163,6 +165,18 @@ impl Units {
     /// Units that may have waited for an end to be reached, or for more to be folded, are due.
     pub(super) fn waiting_due(&mut self) {
         self.due.extend(self.waiting.iter().cloned());
+    }
+
+    /// This unit is due when everything is folded that others had folded.
+    pub(super) fn due_when_folded(&mut self, name: &Name) {
+        self.blocked.insert(name.clone());
+    }
+
+    /// That has changed.
+    pub(super) fn folding_changed(&mut self) {
+        self.waiting_due();
+        let blocked = std::mem::take(&mut self.blocked);
+        self.due.extend(blocked.into_iter().filter(|name| self.states.contains_key(name)));
     }
 
     pub(super) fn all_due(&mut self) {
