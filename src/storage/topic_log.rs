@@ -131,6 +131,8 @@ struct Progress {
     positions: Vec<i64>,
     /// Why the log is lost.
     lost: Option<Arc<str>>,
+    /// When something was read last.
+    moved_at: Instant,
 }
 
 /// What the reading future and the handle share.
@@ -202,7 +204,7 @@ impl TopicLog {
         let asker = tokio::sync::Mutex::new(asker);
         let (begins, ends) = first_bounds(&asker, &partitions).await.map_err(failed)?;
         // Nothing stands below the beginnings: an empty partition is read already.
-        let start = Progress { positions: begins, lost: None };
+        let start = Progress { positions: begins, lost: None, moved_at: Instant::now() };
         let (sender, progress) = watch::channel(start);
         let shared = Arc::new(Shared { topic: topic.clone(), progress: sender, recent: Mutex::default() });
 

@@ -104,7 +104,7 @@ impl Herder {
             }
             Ok((created, info))
         };
-        self.spawn_write(write, context, move |result, _, _| done(result));
+        self.spawn_checked(write, context, move |result, _, _| done(result));
     }
 
     /// Checks and writes in one transaction.
@@ -116,7 +116,7 @@ impl Herder {
         context: &mut Context<Self>,
     ) {
         let write = async move { logs.config.put(check).await.map(drop).map_err(herder_error) };
-        self.spawn_write(write, context, move |result, _, _| answer(reply, result));
+        self.spawn_checked(write, context, move |result, _, _| answer(reply, result));
     }
 
     /// Appends one record; `done` hears of its offset.
@@ -129,11 +129,21 @@ impl Herder {
     ) {
         let append = async move { logs.config.append(&record, BROKER_TIMEOUT).await };
         let append = append.map(|result| result.map_err(|error| log_error(&error)));
-        self.spawn_write(append, context, done);
+        self.spawn_append(append, context, done);
     }
 
-    /// Carries out an own write to the config topic, and then `done`. While one hangs for long, there is no lease.
-    pub(super) fn spawn_write<R: 'static>(
+    /// Carries out a compare-and-append, and then `done`. It may lose races to other workers for long, which says nothing of the brokers.
+    pub(super) fn spawn_checked<R: 'static>(
+        &mut self,
+        write: impl Future<Output = R> + 'static,
+        context: &mut Context<Self>,
+        done: impl FnOnce(R, &mut Self, &mut Context<Self>) + 'static,
+    ) {
+        context.spawn(write.into_actor(self).map(done));
+    }
+
+    /// Carries out a plain append to the config topic, and then `done`. While one hangs for long, there is no lease.
+    fn spawn_append<R: 'static>(
         &mut self,
         write: impl Future<Output = R> + 'static,
         context: &mut Context<Self>,

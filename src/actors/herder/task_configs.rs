@@ -77,7 +77,7 @@ impl Herder {
             return;
         }
         let write = async move { logs.config.put(check).await };
-        self.spawn_write(write, context, move |result, herder, context| match result {
+        self.spawn_checked(write, context, move |result, herder, context| match result {
             Ok(_) | Err(CompareError::Rejected(NotWritten::Outdated)) => {}
             Err(CompareError::NotWritten(LogError::Backend { error: BackendError::Refused(reason), .. })) => {
                 let message = format!("the task configurations cannot be stored: {reason}");

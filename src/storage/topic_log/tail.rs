@@ -74,7 +74,10 @@ impl<F: Fold> Tail<F> {
             recent.drain(..surplus);
         }
         self.fold.fold(batch, &positions).await;
-        self.shared.progress.send_modify(|progress| progress.positions = positions);
+        self.shared.progress.send_modify(|progress| {
+            progress.positions = positions;
+            progress.moved_at = tokio::time::Instant::now();
+        });
     }
 
     fn position(&self, partition: &TopicPartition, batch: &ReadBatch) -> i64 {

@@ -4,7 +4,7 @@
 //! written between the check and the commit that the check did not see.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -18,11 +18,14 @@ use crate::backend::{
 /// How long a compare-and-append may take once its turn has come.
 pub const COMPARE_AND_APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long it may take where others are faster again and again, which shows that the brokers answer.
+const RACE_TIMEOUT: Duration = Duration::from_secs(25);
+
 /// How long it may wait for its turn among those of this worker.
 const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Attempts of one compare-and-append: each fenced one means that another worker was at it.
-const MAX_ATTEMPTS: u32 = 32;
+const MAX_ATTEMPTS: u32 = 100;
 
 /// Longest wait after the first lost race; it doubles with each further one, up to [`MAX_BACKOFF`]. The wait itself is random.
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
@@ -36,6 +39,21 @@ const COURTESY: Duration = Duration::from_millis(500);
 
 /// Wait between two looks at an open transaction, at most; random.
 const COURTESY_LOOK: Duration = Duration::from_millis(40);
+
+/// So long after a lost race a worker takes the id over only in its turn, and gives it up for others.
+const RACE_MEMORY: Duration = Duration::from_secs(10);
+
+/// How long a worker keeps the id while others may wait for it. To take it over costs about as much as ten transactions, so not less.
+const HOLD: Duration = Duration::from_millis(300);
+
+/// The turn of a worker has come when nobody has written for so long, at random between these, so that of those who wait one goes first. Who gave the
+/// id up waits longest.
+const MIN_QUIET: Duration = Duration::from_millis(40);
+const MAX_QUIET: Duration = Duration::from_millis(240);
+
+/// Or when it has waited for so long, at random between these: the others do not know of it.
+const MIN_PATIENCE: Duration = Duration::from_secs(2);
+const MAX_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Least time that is given to an abort, also when the time of the whole is over.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -78,6 +96,8 @@ pub struct Transactions {
     high_watermark: tokio::sync::Mutex<Box<dyn RecordReader>>,
     /// Kept between calls. Taken out while it is at work, so that a call that is dropped half-way does not leave an open transaction to the next.
     writer: tokio::sync::Mutex<Option<Holder>>,
+    /// When an attempt last failed, as a rule because another writer took the id over.
+    raced_at: std::sync::Mutex<Option<Instant>>,
     /// Counts how often a transaction may have been aborted: by taking the id over, and own ones.
     aborts: watch::Sender<u64>,
 }
@@ -88,6 +108,8 @@ struct Holder {
     /// Everything was read that was written under the id before this writer took it over, or by it. So as long as no other one takes it over, which the
     /// next commit shows, nothing is missing.
     caught_up: bool,
+    /// When it took the id over.
+    since: Instant,
 }
 
 /// What one attempt came to.
@@ -111,12 +133,27 @@ impl Transactions {
         let high_watermark = tokio::sync::Mutex::new(backend.reader(reader, Isolation::ReadUncommitted)?);
         let writers = tokio::sync::Mutex::default();
         let aborts = watch::Sender::default();
-        Ok(Transactions { backend, settings: writer, id: id.into(), high_watermark, writer: writers, aborts })
+        Ok(Transactions {
+            backend,
+            settings: writer,
+            id: id.into(),
+            high_watermark,
+            writer: writers,
+            raced_at: std::sync::Mutex::default(),
+            aborts,
+        })
     }
 
     /// Changes each time when a transaction may have been aborted.
     pub fn aborts(&self) -> watch::Receiver<u64> {
         self.aborts.subscribe()
+    }
+
+    /// When a race was lost, unless that is long ago.
+    fn raced_lately(&self) -> Option<Instant> {
+        // Held for an assignment only.
+        let raced_at = *self.raced_at.lock().unwrap_or_else(PoisonError::into_inner);
+        raced_at.filter(|at| at.elapsed() < RACE_MEMORY)
     }
 
     fn may_have_aborted(&self) {
@@ -134,9 +171,10 @@ impl Transactions {
         loop {
             match self.backend.transactional_writer(&self.settings, &self.id, remaining(deadline)).await {
                 // While the broker ends the older transaction it asks for patience.
-                Err(BackendError::Retriable(_)) if Instant::now() + MIN_BACKOFF < deadline => {}
+                Err(BackendError::Retriable(_) | BackendError::Fenced(_))
+                    if Instant::now() + MIN_BACKOFF < deadline => {}
                 opened => {
-                    *writer = Some(Holder { writer: opened?, caught_up: false });
+                    *writer = Some(Holder { writer: opened?, caught_up: false, since: Instant::now() });
                     return Ok(());
                 }
             }
@@ -157,9 +195,24 @@ impl TopicLog {
         let timeout = |limit| self.shared.timeout("a compare-and-append", limit);
         let turn = tokio::time::timeout(TURN_TIMEOUT, transactions.writer.lock()).await;
         let mut slot = turn.map_err(|_| CompareError::NotWritten(timeout(TURN_TIMEOUT)))?;
-        let deadline = Instant::now() + COMPARE_AND_APPEND_TIMEOUT;
-        let mut doubt = None;
+        let begun = Instant::now();
+        let (mut deadline, mut doubt) = (begun + COMPARE_AND_APPEND_TIMEOUT, None);
+        let raced = transactions.raced_lately().is_some();
+        let gave_up = slot.take_if(|holder| raced && holder.since.elapsed() >= HOLD).is_some();
         for attempt in 1..=MAX_ATTEMPTS {
+            let quiet = MAX_QUIET - (MAX_QUIET - MIN_QUIET).mul_f64(if gave_up { 0.0 } else { fastrand::f64() });
+            if slot.is_none()
+                && self.wait_for_turn(transactions, quiet, deadline).await
+                && doubt.is_none()
+                && self.read_to_end(remaining(deadline)).await.is_ok()
+            {
+                // What others wrote meanwhile may have settled it.
+                match check() {
+                    Err(rejection) => return Err(CompareError::Rejected(rejection)),
+                    Ok(records) if records.is_empty() => return Ok(Vec::new()),
+                    Ok(_) => {}
+                }
+            }
             let outcome = match self.holder(transactions, slot.take(), deadline).await {
                 Err(error @ BackendError::Refused(_)) => {
                     return Err(CompareError::NotWritten(self.shared.backend_error(error)));
@@ -192,6 +245,11 @@ impl TopicLog {
                     error
                 }
             };
+            if matches!(error, BackendError::Fenced(_)) {
+                deadline = (Instant::now() + COMPARE_AND_APPEND_TIMEOUT).min(begun + RACE_TIMEOUT);
+            }
+            // A broker that is asked by two at once has other words for it, too.
+            *transactions.raced_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
             let backoff = (MIN_BACKOFF * (1 << (attempt - 1).min(10))).min(MAX_BACKOFF).mul_f64(fastrand::f64());
             if Instant::now() + backoff >= deadline || attempt == MAX_ATTEMPTS {
                 let error = self.shared.backend_error(error);
@@ -220,8 +278,26 @@ impl TopicLog {
                 transactions.may_have_aborted();
                 let Transactions { backend, settings, id, .. } = transactions;
                 let writer = backend.transactional_writer(settings, id, remaining(deadline)).await?;
-                Ok(Holder { writer, caught_up: false })
+                Ok(Holder { writer, caught_up: false, since: Instant::now() })
             }
+        }
+    }
+
+    /// Where a race was lost lately, lets others write first. Whether it had to wait.
+    async fn wait_for_turn(&self, transactions: &Transactions, quiet: Duration, deadline: Instant) -> bool {
+        let Some(raced_at) = transactions.raced_lately() else { return false };
+        let mut progress = self.progress.clone();
+        let patience = Instant::now() + MIN_PATIENCE + (MAX_PATIENCE - MIN_PATIENCE).mul_f64(fastrand::f64());
+        let mut waited = false;
+        loop {
+            let is_quiet = progress.borrow_and_update().moved_at.max(raced_at) + quiet;
+            let until = is_quiet.min(patience).min(deadline);
+            if Instant::now() >= until {
+                return waited;
+            }
+            waited = true;
+            // Both outcomes lead to another look.
+            _ = tokio::time::timeout_at(until, progress.changed()).await;
         }
     }
 

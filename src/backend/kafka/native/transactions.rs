@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use connect_api::TopicPartition;
 use rdkafka::bindings as rd;
+use rdkafka::bindings::rd_kafka_resp_err_t as Code;
 
 use super::client::Client;
 use super::errors::take_error;
@@ -15,7 +16,14 @@ use crate::backend::{BackendError, Result};
 impl Client {
     pub(in crate::backend::kafka) fn init_transactions(&self, wait: Duration) -> Result<()> {
         // SAFETY: the client lives.
-        self.transactional(unsafe { rd::rd_kafka_init_transactions(self.ptr(), milliseconds(wait)) }, "init")
+        let error = unsafe { rd::rd_kafka_init_transactions(self.ptr(), milliseconds(wait)) };
+        // SAFETY: it is null or a living error object.
+        let raced = !error.is_null()
+            && unsafe { rd::rd_kafka_error_code(error) } == Code::RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS;
+        match self.transactional(error, "init") {
+            Err(error) if raced => Err(BackendError::Fenced(error.to_string())),
+            done => done,
+        }
     }
 
     pub(in crate::backend::kafka) fn begin_transaction(&self) -> Result<()> {
