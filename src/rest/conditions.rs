@@ -108,9 +108,10 @@ mod tests {
     use super::*;
 
     fn headers(name: &HeaderName, lines: &[&[u8]]) -> HeaderMap {
-        let lines = lines.iter().map(|line| (name.clone(), HeaderValue::from_bytes(line).unwrap()));
         let mut headers = HeaderMap::new();
-        lines.for_each(|(name, line)| drop(headers.append(name, line)));
+        for line in lines {
+            headers.append(name.clone(), HeaderValue::from_bytes(line).unwrap());
+        }
         headers
     }
 

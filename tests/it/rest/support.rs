@@ -176,22 +176,10 @@ pub async fn fake_herder(mut queue: mpsc::Receiver<HerderRequest>, seen: Arc<Mut
             HerderRequest::TaskStatus(name, task, reply) => {
                 answer(&name, reply, || TaskStateInfo { id: task, state: state("RUNNING", None) });
             }
-            HerderRequest::Create { name, config, initial_state, reply } => {
-                note(format!("create {name:?} {initial_state:?} {config:?}"));
-                answer(&name, reply, || info(&name, config));
-            }
-            HerderRequest::PutConfig { name, config, precondition, reply } => {
-                note(format!("put {name:?} {config:?}{}", demands(&precondition)));
-                answer(&name, reply, || (name.starts_with("new"), info(&name, config)));
-            }
-            HerderRequest::PatchConfig { name, changes, precondition, reply } => {
-                note(format!("patch {name:?} {changes:?}{}", demands(&precondition)));
-                answer(&name, reply, || info(&name, changes));
-            }
-            HerderRequest::Delete(name, precondition, reply) => {
-                note(format!("delete {name:?}{}", demands(&precondition)));
-                answer(&name, reply, || ());
-            }
+            write @ (HerderRequest::Create { .. }
+            | HerderRequest::PutConfig { .. }
+            | HerderRequest::PatchConfig { .. }
+            | HerderRequest::Delete(..)) => write_config(write, note),
             HerderRequest::SetTargetState(name, target, reply) => {
                 note(format!("target {name:?} {target:?}"));
                 answer(&name, reply, || ());
@@ -239,6 +227,29 @@ pub async fn fake_herder(mut queue: mpsc::Receiver<HerderRequest>, seen: Arc<Mut
                 answer(&name, reply, || ());
             }
         }
+    }
+}
+
+/// What writes or deletes a configuration.
+fn write_config(request: HerderRequest, note: impl Fn(String)) {
+    match request {
+        HerderRequest::Create { name, config, initial_state, reply } => {
+            note(format!("create {name:?} {initial_state:?} {config:?}"));
+            answer(&name, reply, || info(&name, config));
+        }
+        HerderRequest::PutConfig { name, config, precondition, reply } => {
+            note(format!("put {name:?} {config:?}{}", demands(&precondition)));
+            answer(&name, reply, || (name.starts_with("new"), info(&name, config)));
+        }
+        HerderRequest::PatchConfig { name, changes, precondition, reply } => {
+            note(format!("patch {name:?} {changes:?}{}", demands(&precondition)));
+            answer(&name, reply, || info(&name, changes));
+        }
+        HerderRequest::Delete(name, precondition, reply) => {
+            note(format!("delete {name:?}{}", demands(&precondition)));
+            answer(&name, reply, || ());
+        }
+        other => unreachable!("{other:?} writes no configuration"),
     }
 }
 
