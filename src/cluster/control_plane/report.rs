@@ -215,6 +215,7 @@ impl ControlPlane {
             Some(_) if !leased => Waiting::NoLease,
             Some(_) if state.writing.is_some() => Waiting::Writing,
             Some(_) if now < state.retry_at => Waiting::Retry(state.retry_at.since(now)),
+            Some(_) if !self.causal() => Waiting::Behind,
             Some(_) => Waiting::Due,
         })
     }
