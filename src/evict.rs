@@ -20,10 +20,10 @@ const ANSWER_MAX: usize = 64 << 10;
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The worker to remove, as statuses and GET /cluster name it: its advertised host:port.
-    pub worker: String,
+    worker: String,
     /// The REST address of any other worker of the group that lives, for example http://localhost:8083.
     #[arg(long)]
-    pub url: String,
+    url: String,
 }
 
 /// The answer of a worker that did it.
