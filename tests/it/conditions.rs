@@ -11,6 +11,35 @@ use crate::support::unique;
 
 on_all!(a_version_guards_a_configuration);
 
+/// Two workers, which no directory can have.
+mod two {
+    use super::*;
+
+    macro_rules! in_memory_and_on_kafka {
+        ($($test:ident),* $(,)?) => {$(
+            mod $test {
+                use super::*;
+
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn in_memory() {
+                    super::super::$test(Setup::memory()).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn on_kafka() {
+                    super::super::$test(Setup::kafka().await).await;
+                }
+            }
+        )*};
+    }
+
+    in_memory_and_on_kafka!(
+        of_two_workers_that_are_given_the_same_version_one_writes,
+        changes_of_single_settings_at_two_workers_lose_nothing,
+        a_worker_that_lives_joins_again_after_an_eviction,
+    );
+}
+
 /// Clients of each worker that change the same connector at once.
 const CLIENTS: usize = 4;
 
@@ -72,9 +101,7 @@ fn statuses(replies: &[Reply]) -> Vec<u16> {
     statuses
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_workers_that_are_given_the_same_version_one_writes() {
-    let setup = Setup::memory();
+async fn of_two_workers_that_are_given_the_same_version_one_writes(setup: Setup) {
     let (one, two) = (setup.start().await, setup.start().await);
     let mut tag = create(&one, "a").await;
     for round in 0..ROUNDS {
@@ -95,9 +122,7 @@ async fn of_two_workers_that_are_given_the_same_version_one_writes() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn changes_of_single_settings_at_two_workers_lose_nothing() {
-    let setup = Setup::memory();
+async fn changes_of_single_settings_at_two_workers_lose_nothing(setup: Setup) {
     let nodes = [setup.start().await, setup.start().await];
     create(&nodes[0], "a").await;
     let any = ("If-Match", "*");
@@ -134,9 +159,7 @@ async fn evict(worker: &str, url: &str) -> Result<String, String> {
     if done { Ok(said) } else { Err(said) }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_lives_joins_again_after_an_eviction() {
-    let setup = Setup::memory();
+async fn a_worker_that_lives_joins_again_after_an_eviction(setup: Setup) {
     let (one, two) = (setup.start().await, setup.start().await);
     let id = |node: &TestNode| node.url.trim_start_matches("http://").to_owned();
     until("each sees both", async || life(&one, &id(&two)).await.is_some() && life(&two, &id(&one)).await.is_some())
