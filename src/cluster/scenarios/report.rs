@@ -124,9 +124,12 @@ fn a_task_of_a_new_set_waits_for_the_barrier() {
 
 #[test]
 fn a_claim_waits_for_the_fold_of_others_and_a_left_over_for_nothing() {
-    let mut worker = finds("connector-c", record(3, 1, false, 12, NO_SET));
+    let mut worker = Scenario::joined();
+    worker.wanted = vec![unit("connector-c", NO_SET)];
+    worker.fold();
     worker.ack("claim connector-c #1");
-    worker.read("connector-c", held(LIFE, 1));
+    worker.read("connector-d", record(3, 1, false, 12, NO_SET));
+    assert_eq!(worker.read("connector-c", held(LIFE, 1)), NOTHING);
     assert_eq!(waiting(&worker, "connector-c"), "this worker has not read as much as one that wrote to a register");
     worker.wanted.clear();
     worker.fold();
