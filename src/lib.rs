@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod config;
 pub mod connectors;
 pub mod converters;
+pub mod evict;
 pub mod hand_back;
 pub mod json;
 pub mod logging;

@@ -10,7 +10,7 @@ use connect_node::backend::ClientSettings;
 use connect_node::config::{WorkerConfig, environment};
 use connect_node::node::Node;
 use connect_node::plugins::Registry;
-use connect_node::{backend, hand_back, logging, quickstart, standalone, topics};
+use connect_node::{backend, evict, hand_back, logging, quickstart, standalone, topics};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -46,6 +46,8 @@ enum Command {
         /// The worker's settings, as for `distributed`.
         worker_properties: Option<PathBuf>,
     },
+    /// Removes a worker from its group that is dead or stuck: asks a living one to do it. One that lives joins again.
+    Evict(evict::Arguments),
     /// Sends the lines of a file through a topic into another file, to show that it works.
     Quickstart(quickstart::Arguments),
     /// Looks into topics, also into those of a directory.
@@ -85,6 +87,12 @@ fn run(command: Command) -> Result<()> {
             let backend = backend::open(&config.bootstrap_servers, &clients::connection(&config)?)?;
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.block_on(hand_back::hand_back(backend, &config, &mut |sentence| println!("{sentence}")))
+        }
+        Command::Evict(arguments) => {
+            logging::init(filter.as_deref().or(Some("warn")))?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            println!("{}", runtime.block_on(evict::run(&arguments))?);
+            Ok(())
         }
         Command::Quickstart(arguments) => {
             // Its own lines are the interesting ones.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::actors::handle::{HerderError, HerderHandle, HerderRequest};
+use crate::actors::handle::{HerderError, HerderHandle, HerderRequest, Precondition};
 use crate::config::WorkerConfig;
 use crate::node::Node;
 use crate::plugins::Registry;
@@ -132,7 +132,8 @@ async fn put(herder: &HerderHandle, name: &str, settings: [(&str, String); 4]) -
     let own_name = [("name".to_owned(), Some(name.to_owned()))];
     let config =
         settings.map(|(setting, value)| (setting.to_owned(), Some(value))).into_iter().chain(own_name).collect();
-    let request = |reply| HerderRequest::PutConfig { name: name.to_owned(), config, reply };
+    let precondition = Precondition::default();
+    let request = |reply| HerderRequest::PutConfig { name: name.to_owned(), config, precondition, reply };
     herder.ask(request).await.with_context(|| format!("connector {name} was not created"))?;
     Ok(())
 }

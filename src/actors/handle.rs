@@ -11,6 +11,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
+pub use super::cluster_view::{
+    ClusterView, Evicted, HolderView, MemberView, UNITS_MAX, UnitView, UnitsPage, WorkerView,
+};
+pub use super::precondition::{Precondition, Versions};
 pub use super::probe::WorkerIdentity;
 pub use crate::config::connector::{ConfigInfo, ConfigInfos};
 pub use crate::storage::config_records::TargetState;
@@ -33,9 +37,12 @@ pub enum HerderError {
     /// The request cannot be carried out as it stands: 400.
     #[error("{0}")]
     BadRequest(String),
-    /// The name is taken: 409.
+    /// The name is taken, or the same thing was changed by somebody else at the same time: 409.
     #[error("{0}")]
     Conflict(String),
+    /// What the client demands of the connector does not hold: 412.
+    #[error("{0}")]
+    PreconditionFailed(String),
     /// Too many requests wait already: 503.
     #[error("the worker is busy: {REQUEST_QUEUE} requests are waiting; try again later")]
     Busy,
@@ -97,6 +104,9 @@ pub struct ConnectorInfo {
     /// source, sink or unknown.
     #[serde(rename = "type")]
     pub connector_type: ConnectorType,
+    /// Offset of its record in the config topic: the version of its configuration. A header in REST.
+    #[serde(skip)]
+    pub version: i64,
 }
 
 /// State of a connector.
@@ -215,11 +225,24 @@ pub enum HerderRequest {
         name: String,
         /// The whole configuration; a `None` is a configuration error.
         config: BTreeMap<String, Option<String>>,
-        /// Whether it is new, and what it is now.
+        /// What has to hold of the present one.
+        precondition: Precondition,
+        /// Whether it is new, and what was written.
         reply: Reply<(bool, ConnectorInfo)>,
     },
-    /// Deletes a connector.
-    Delete(String, Reply<()>),
+    /// Changes some settings of a connector that exists (KIP-477).
+    PatchConfig {
+        /// Its name.
+        name: String,
+        /// The settings to change; a `None` removes one.
+        changes: BTreeMap<String, Option<String>>,
+        /// What has to hold of the present configuration.
+        precondition: Precondition,
+        /// What was written.
+        reply: Reply<ConnectorInfo>,
+    },
+    /// Deletes a connector of which something holds.
+    Delete(String, Precondition, Reply<()>),
     /// Pauses, resumes or stops it.
     SetTargetState(String, TargetState, Reply<()>),
     /// Restarts the connector alone and waits for it (204 in REST).
@@ -251,6 +274,10 @@ pub enum HerderRequest {
     Health(Reply<String>),
     /// Who this process is, for other workers that probe it.
     Identity(Reply<WorkerIdentity>),
+    /// The members, what this worker knows of the units, and what they wait for; without a page no units.
+    Cluster(Option<UnitsPage>, Reply<ClusterView>),
+    /// Removes another worker from the members.
+    Evict(String, Reply<Evicted>),
 }
 
 /// Asks the herder.

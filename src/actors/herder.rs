@@ -6,6 +6,8 @@
 mod actions;
 mod active_topics;
 mod answers;
+mod cluster;
+mod configs;
 mod inquiries;
 mod open;
 mod requests;

@@ -15,10 +15,12 @@ pub mod supervision;
 pub mod worker;
 
 pub mod clients;
+mod cluster_view;
 mod connector_pump;
 mod lease;
 mod messages;
 mod offset_committer;
+mod precondition;
 mod prepared;
 pub mod probe;
 pub mod pump;

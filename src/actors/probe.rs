@@ -1,9 +1,9 @@
-//! Asks another process who it is, at the REST address that its member record names.
+//! Asks another process, at the REST address that its member record or an operator names: who it is, mostly.
 
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
@@ -25,16 +25,22 @@ pub struct WorkerIdentity {
 
 /// Asks the worker at this URL. The caller bounds the time.
 pub async fn ask(url: &str) -> anyhow::Result<WorkerIdentity> {
+    let (status, body) = request(Method::GET, url, IDENTITY_PATH, ANSWER_MAX).await?;
+    anyhow::ensure!(status.is_success(), "answered {status}");
+    Ok(serde_json::from_slice(&body)?)
+}
+
+/// Sends a request without a body to the worker at this URL. A longer answer than `answer_max` bytes is an error. The caller bounds the time.
+pub async fn request(method: Method, url: &str, path: &str, answer_max: usize) -> anyhow::Result<(StatusCode, Bytes)> {
     let authority = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/').to_owned();
     let stream = TcpStream::connect(&authority).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Ends with the sender; an error shows in the answer.
     let connection = tokio::spawn(connection);
-    let request = Request::get(IDENTITY_PATH).header("host", authority).body(Empty::<Bytes>::new())?;
+    let request = Request::builder().method(method).uri(path).header("host", authority).body(Empty::<Bytes>::new())?;
     let answer = sender.send_request(request).await?;
     let status = answer.status();
-    let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await.map_err(|error| anyhow::anyhow!(error))?;
+    let body = Limited::new(answer.into_body(), answer_max).collect().await.map_err(|error| anyhow::anyhow!(error))?;
     connection.abort();
-    anyhow::ensure!(status.is_success(), "answered {status}");
-    Ok(serde_json::from_slice(&body.to_bytes())?)
+    Ok((status, body.to_bytes()))
 }

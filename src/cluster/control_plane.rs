@@ -3,6 +3,8 @@
 //! Start, restart, failover and a changed task set are the same comparison, made for each unit whenever something changed that
 //! concerns it: what the fold wants of this worker, what the unit's register says, and what runs here.
 
+mod report;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -15,6 +17,8 @@ use super::protocol::{Action, Event, ExitReason, Token, WantedChange};
 use super::register::{Mine, Run, Stop, UnitState, Write};
 use super::rules::Rules;
 use super::units::Units;
+
+pub use report::{Page, Report, UnitReport, Waiting};
 
 /// Between two attempts at a status write that failed.
 const WRITE_RETRY_MS: u64 = 500;
@@ -351,13 +355,16 @@ impl ControlPlane {
             if commit == NO_SET || open.contains_key(group) {
                 continue;
             }
-            let quiet = |state: &UnitState| {
-                let aged = self.sets.aged(Some(group), self.lease.reached(state.partition), self.wait_ms);
-                quiet(state, commit, now, aged, self.rules)
-            };
+            let quiet = |state: &UnitState| self.lets_run(group, commit, state, now);
             open.insert(group.clone(), self.units.of_group(group).all(quiet));
         }
         open
+    }
+
+    /// Whether a unit of the group lets those of the set of this commit run.
+    fn lets_run(&self, group: &Arc<str>, commit: i64, state: &UnitState, now: Millis) -> bool {
+        let aged = self.sets.aged(Some(group), self.lease.reached(state.partition), self.wait_ms);
+        quiet(state, commit, now, aged, self.rules)
     }
 
     /// The comparison: what this unit should be here, and the next step towards it.

@@ -24,6 +24,6 @@ mod scenarios;
 mod simulation;
 mod units;
 
-pub use control_plane::{ControlPlane, Settings};
+pub use control_plane::{ControlPlane, Page, Report, Settings, UnitReport, Waiting};
 pub use member::{Incarnation, Member, MemberState, Millis, NO_SET, Nonce, Register, RegisterFields, Unit, WorkerId};
 pub use protocol::{Action, Event, ExitReason, Token, WantedChange};

@@ -1,5 +1,7 @@
 //! One worker, step by step: what it says after each event. The rules that the simulation cannot miss by chance stand here, too.
 
+mod report;
+
 use std::sync::Arc;
 
 use super::control_plane::{ControlPlane, Settings};

@@ -17,6 +17,7 @@
 //! time and nothing else; the simulation compares this with a worker that compares every unit each time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::assignment::{Placeable, assign};
@@ -210,6 +211,22 @@ impl Units {
     /// The units of a group.
     pub(super) fn of_group(&self, group: &Name) -> impl Iterator<Item = &UnitState> {
         self.groups.get(group).into_iter().flatten().filter_map(|name| self.states.get(name))
+    }
+
+    /// The same with their names.
+    pub(super) fn named_of_group(&self, group: &Name) -> impl Iterator<Item = (&Name, &UnitState)> {
+        self.groups.get(group).into_iter().flatten().filter_map(|name| self.states.get_key_value(name))
+    }
+
+    /// All units behind a name, or all of them, in the order of names.
+    pub(super) fn behind(&self, name: Option<&str>) -> impl Iterator<Item = (&Name, &UnitState)> {
+        let from = name.map_or(Bound::Unbounded, Bound::Excluded);
+        self.states.range::<str, _>((from, Bound::Unbounded))
+    }
+
+    /// The lives that hold units by their registers, once for each unit.
+    pub(super) fn holders(&self) -> impl Iterator<Item = Incarnation> {
+        self.states.values().filter_map(|state| state.last.holder()).map(|held| held.incarnation)
     }
 
     /// The offset of the commit of the newest set of which units of this group are wanted.

@@ -37,7 +37,7 @@ pub(super) fn create_request(body: &[u8]) -> Result<CreateRequest, ApiError> {
     object(body, r#"{"name": .., "config": {..}}"#)
 }
 
-/// The body of `PUT /connectors/{connector}/config`.
+/// The body of `PUT` and `PATCH /connectors/{connector}/config`.
 pub(super) fn connector_config(body: &[u8]) -> Result<ConnectorConfig, ApiError> {
     object(body, "settings by name")
 }

@@ -5,6 +5,7 @@ use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
 use super::body::{self, ConnectorConfig};
+use super::conditions::{self, with_etag};
 use super::error::{Answer, ApiError};
 use super::root::{empty, json, ok};
 use super::routes::Call;
@@ -96,16 +97,18 @@ fn target_state(text: &str) -> Result<TargetState, ApiError> {
 /// The name that the request gives and the one in the configuration must agree; the latter is added where it is missing
 /// (Java: `ConnectorsResource.checkAndPutConnectorConfigName`).
 fn put_name(config: &mut ConnectorConfig, name: &str) -> Result<(), ApiError> {
+    check_name(config, name)?;
+    config.0.insert(NAME_CONFIG.to_owned(), Some(name.to_owned()));
+    Ok(())
+}
+
+fn check_name(config: &ConnectorConfig, name: &str) -> Result<(), ApiError> {
     match config.0.get(NAME_CONFIG) {
         Some(Some(inner)) if inner != name => Err(ApiError::bad_request(format!(
             "the setting 'name' is {inner:?}, but the request is about the connector {name:?}; make them equal or leave \
              the setting out"
         ))),
-        Some(Some(_)) => Ok(()),
-        _ => {
-            config.0.insert(NAME_CONFIG.to_owned(), Some(name.to_owned()));
-            Ok(())
-        }
+        _ => Ok(()),
     }
 }
 
@@ -121,17 +124,22 @@ fn created(call: &Call, info: &ConnectorInfo) -> Response {
             "the advertised URL cannot stand in a header; the answer has no Location"
         ),
     }
-    response
+    with_etag(response, info.version)
 }
 
-/// Configuration and tasks.
+/// Configuration and tasks. The ETag is that of the configuration: tasks change without it.
 pub(super) async fn info(call: Call) -> Answer {
-    ok(&connector_info(&call).await?)
+    shown(&connector_info(&call).await?)
+}
+
+fn shown(info: &ConnectorInfo) -> Answer {
+    Ok(with_etag(ok(info)?, info.version))
 }
 
 /// The configuration alone.
 pub(super) async fn config(call: Call) -> Answer {
-    ok(&connector_info(&call).await?.config)
+    let info = connector_info(&call).await?;
+    Ok(with_etag(ok(&info.config)?, info.version))
 }
 
 async fn connector_info(call: &Call) -> HerderResult<ConnectorInfo> {
@@ -140,16 +148,30 @@ async fn connector_info(call: &Call) -> HerderResult<ConnectorInfo> {
 
 /// Creates (201) or replaces (200) a configuration.
 pub(super) async fn put_config(call: Call) -> Answer {
+    let precondition = conditions::of_put(&call.headers)?;
     let mut config = body::connector_config(&call.body)?;
     put_name(&mut config, call.connector())?;
     let (name, config) = (call.connector().to_owned(), config.0);
-    let (new, info) = call.state.herder.ask(|reply| HerderRequest::PutConfig { name, config, reply }).await?;
-    if new { Ok(created(&call, &info)) } else { ok(&info) }
+    let herder = &call.state.herder;
+    let (new, info) = herder.ask(|reply| HerderRequest::PutConfig { name, config, precondition, reply }).await?;
+    if new { Ok(created(&call, &info)) } else { shown(&info) }
+}
+
+/// Changes some settings; those that are null go (KIP-477). Another name would make a connector whose group and offsets are not its own.
+pub(super) async fn patch_config(call: Call) -> Answer {
+    let precondition = conditions::of_change(&call.headers)?;
+    let changes = body::connector_config(&call.body)?;
+    check_name(&changes, call.connector())?;
+    let (name, changes) = (call.connector().to_owned(), changes.0);
+    let herder = &call.state.herder;
+    shown(&herder.ask(|reply| HerderRequest::PatchConfig { name, changes, precondition, reply }).await?)
 }
 
 /// Deletes a connector.
 pub(super) async fn delete(call: Call) -> Answer {
-    call.state.herder.ask(|reply| HerderRequest::Delete(call.connector().to_owned(), reply)).await?;
+    let precondition = conditions::of_change(&call.headers)?;
+    let name = call.connector().to_owned();
+    call.state.herder.ask(|reply| HerderRequest::Delete(name, precondition, reply)).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 

@@ -65,6 +65,7 @@ impl From<HerderError> for ApiError {
             HerderError::Forbidden(_) => StatusCode::FORBIDDEN,
             HerderError::BadRequest(_) => StatusCode::BAD_REQUEST,
             HerderError::Conflict(_) => StatusCode::CONFLICT,
+            HerderError::PreconditionFailed(_) => StatusCode::PRECONDITION_FAILED,
             HerderError::Busy | HerderError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             HerderError::Timeout | HerderError::Lost | HerderError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };

@@ -3,11 +3,13 @@
 //! This room turns bytes into requests to the herder and its answers into bytes. It holds no rule of the domain: what a
 //! connector may be named or whether a configuration is valid is the herder's business ([`HerderHandle`]).
 //!
-//! `routes` is the whole API on one screen; `target`, `media` and `body` read a request; `error` is the one map from
+//! `routes` is the whole API on one screen; `target`, `media`, `conditions` and `body` read a request; `error` is the one map from
 //! errors to statuses; `server` owns sockets, timeouts and bounds. Absent on purpose: forwarding (any worker accepts
 //! any write), TLS and HTTP/2.
 
 mod body;
+mod cluster;
+mod conditions;
 mod connectors;
 mod error;
 mod media;

@@ -50,11 +50,6 @@ pub(super) async fn info(call: Call) -> Answer {
     ok(&call.state.herder.ask(HerderRequest::ServerInfo).await?)
 }
 
-/// Who this process is: asked by another worker that finds this one's record under its own id, or beside its own.
-pub(super) async fn identity(call: Call) -> Answer {
-    ok(&call.state.herder.ask(HerderRequest::Identity).await?)
-}
-
 /// 200 healthy, 503 starting, 500 unhealthy (KIP-1017). The body is the same for all three.
 pub(super) async fn health(call: Call) -> Answer {
     #[derive(Serialize)]

@@ -14,7 +14,7 @@ use warp::{Filter, Rejection, Reply};
 
 use super::error::{Answer, ApiError};
 use super::target::{self, Query};
-use super::{RestState, body, connectors, media, plugins, root, tasks};
+use super::{RestState, body, cluster, connectors, media, plugins, root, tasks};
 use crate::actors::handle::{HerderError, REQUEST_TIMEOUT};
 
 /// `"path" => METHOD endpoint, ..;` for each resource.
@@ -33,7 +33,8 @@ routes! {
     "/metrics"                                     => GET root::metrics;
     "/connectors"                                  => GET connectors::list, POST connectors::create;
     "/connectors/{connector}"                      => GET connectors::info, DELETE connectors::delete;
-    "/connectors/{connector}/config"               => GET connectors::config, PUT connectors::put_config;
+    "/connectors/{connector}/config"               => GET connectors::config, PUT connectors::put_config,
+                                                      PATCH connectors::patch_config;
     "/connectors/{connector}/offsets"              => GET connectors::offsets;
     "/connectors/{connector}/topics"               => GET connectors::topics;
     "/connectors/{connector}/topics/reset"         => PUT connectors::reset_topics;
@@ -48,7 +49,9 @@ routes! {
     "/connector-plugins"                           => GET plugins::list;
     "/connector-plugins/{plugin}/config"           => GET plugins::config;
     "/connector-plugins/{plugin}/config/validate"  => PUT plugins::validate;
-    "/cluster/self"                                => GET root::identity;
+    "/cluster"                                     => GET cluster::view;
+    "/cluster/self"                                => GET cluster::identity;
+    "/cluster/members/{member}/evict"              => POST cluster::evict;
 }
 
 /// One resource.
@@ -66,6 +69,7 @@ pub(super) struct Call {
     /// The segments that stand for the braces of the path, decoded, in order.
     pub(super) params: Vec<String>,
     pub(super) query: Query,
+    pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
@@ -77,6 +81,11 @@ impl Call {
 
     /// The plug-in that the path names.
     pub(super) fn plugin(&self) -> &str {
+        self.connector()
+    }
+
+    /// The member that the path names.
+    pub(super) fn member(&self) -> &str {
         self.connector()
     }
 }
@@ -173,7 +182,7 @@ async fn answer(
 ) -> Response {
     let begun = Instant::now();
     let path = path.as_str();
-    let handled = AssertUnwindSafe(handle(state, &method, path, &query, &headers, body)).catch_unwind().await;
+    let handled = AssertUnwindSafe(handle(state, &method, path, &query, headers, body)).catch_unwind().await;
     let response = match handled {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => {
@@ -200,19 +209,19 @@ async fn handle(
     method: &Method,
     path: &str,
     query: &str,
-    headers: &HeaderMap,
+    headers: HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
 ) -> Answer {
-    let (endpoint, params, has_content_type) = match plan(method, path, headers) {
+    let (endpoint, params, has_content_type) = match plan(method, path, &headers) {
         Ok(Plan::Call { endpoint, params, has_content_type }) => (endpoint, params, has_content_type),
         Ok(Plan::Options(allow)) => return Ok(options(allow)),
-        Err(refusal) => return Err(body::discard(body, headers, &state.limits, refusal).await),
+        Err(refusal) => return Err(body::discard(body, &headers, &state.limits, refusal).await),
     };
-    let body = body::read(body, headers, &state.limits).await?;
+    let body = body::read(body, &headers, &state.limits).await?;
     if !has_content_type && !body.is_empty() {
         return Err(media::missing_content_type());
     }
-    let call = Call { state, params, query: Query::parse(query), body };
+    let call = Call { state, params, query: Query::parse(query), headers, body };
     match tokio::time::timeout(REQUEST_TIMEOUT, endpoint(call)).await {
         Ok(answer) => answer,
         Err(_) => Err(HerderError::Timeout.into()),
@@ -247,7 +256,7 @@ mod tests {
         assert_eq!(status(Method::HEAD, "/connectors/a/"), ok(&["a"]));
         assert_eq!(status(Method::POST, "/connectors/a%20b/tasks/7/restart"), ok(&["a b", "7"]));
         assert_eq!(status(Method::GET, "/connectors/status/status"), ok(&["status"]));
-        assert_eq!(status(Method::OPTIONS, "/connectors/a/config"), ok(&["GET,HEAD,OPTIONS,PUT"]));
+        assert_eq!(status(Method::OPTIONS, "/connectors/a/config"), ok(&["GET,HEAD,OPTIONS,PATCH,PUT"]));
         assert_eq!(status(Method::OPTIONS, "/connectors/a/pause"), ok(&["OPTIONS,PUT"]));
         assert_eq!(status(Method::HEAD, "/connectors/a/pause"), Err(405));
         assert_eq!(status(Method::PUT, "/connectors"), Err(405));

@@ -2,6 +2,7 @@
 
 mod backend;
 mod bad_input;
+mod conditions;
 mod embedded;
 mod golden;
 mod guards;

@@ -33,7 +33,8 @@ pub(super) fn connector_info(registry: &Registry, state: &ClusterState, name: &s
     let config = with_values(&connector.config);
     let tasks = (0..state.tasks(name).len() as u32).map(|task| ConnectorTaskId { connector: name.to_owned(), task });
     let connector_type = connector_type(registry, config.get("connector.class").map(String::as_str));
-    Ok(ConnectorInfo { name: name.to_owned(), tasks: tasks.collect(), config, connector_type })
+    let version = connector.offset;
+    Ok(ConnectorInfo { name: name.to_owned(), tasks: tasks.collect(), config, connector_type, version })
 }
 
 impl Herder {
@@ -43,6 +44,7 @@ impl Herder {
             HerderRequest::ServerInfo(reply) => answer(reply, self.server_info()),
             HerderRequest::Health(reply) => answer(reply, self.health()),
             HerderRequest::Identity(reply) => answer(reply, self.identity()),
+            HerderRequest::Cluster(page, reply) => answer(reply, self.cluster_view(page.as_ref())),
             HerderRequest::Connectors(reply) => {
                 answer(reply, ready.map(|()| self.state.connectors().map(|(name, _)| name.to_owned()).collect()));
             }

@@ -1,15 +1,14 @@
 //! Carries out what REST writes. Every write of a configuration is a compare-and-append: the check runs on the state that
 //! the transaction has read to its end, on whichever worker it happens.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use actix::prelude::*;
 use futures_util::FutureExt;
 
-use super::answers::{connector_info, no_connector};
+use super::answers::no_connector;
+use super::configs::{Patch, write_config};
 use super::units::answer;
 use super::*;
-use crate::actors::handle::{ConnectorInfo, HerderResult, Reply, TargetState};
+use crate::actors::handle::{ConnectorInfo, HerderResult, Precondition, Reply, TargetState};
 use crate::actors::validation;
 use crate::storage::config_records::ConfigRecord;
 use crate::storage::plan;
@@ -24,13 +23,18 @@ impl Herder {
                     answer(reply, result.map(|(_, info)| info));
                 });
             }
-            HerderRequest::PutConfig { name, config, reply } => {
-                self.put(name, config, Put::Replace, context, move |result| answer(reply, result));
+            HerderRequest::PutConfig { name, config, precondition, reply } => {
+                self.put(name, config, Put::Replace(precondition), context, move |result| answer(reply, result));
             }
-            HerderRequest::Delete(name, reply) => {
+            HerderRequest::PatchConfig { name, changes, precondition, reply } => {
+                self.patch(Patch { name, changes, precondition, reply, checked: None, merges: 0 }, context);
+            }
+            HerderRequest::Delete(name, precondition, reply) => {
                 let Some((logs, reply)) = accept(self.logs().cloned(), reply) else { return };
                 let check = move |state: &ClusterState| {
-                    state.connector(&name).ok_or_else(|| no_connector(&name))?;
+                    let present = state.connector(&name);
+                    precondition.check(&name, present.map(|entry| entry.offset))?;
+                    present.ok_or_else(|| no_connector(&name))?;
                     Ok(plan::delete_connector(&name))
                 };
                 self.transact(logs, check, reply, context);
@@ -39,6 +43,7 @@ impl Herder {
             HerderRequest::RestartConnector(name, reply) => self.restart_one(name, None, reply, context),
             HerderRequest::RestartTask(name, task, reply) => self.restart_one(name, Some(task), reply, context),
             HerderRequest::Restart(name, request, reply) => self.restart(&name, request, reply, context),
+            HerderRequest::Evict(worker, reply) => self.evict(worker, reply, context),
             // Everything that only reads was answered before.
             _ => {}
         }
@@ -56,7 +61,7 @@ impl Herder {
         if let Err(error) = self.logs() {
             return done(Err(error));
         }
-        if let (Put::Create(_), true) = (put, self.state.connector(&name).is_some()) {
+        if matches!(put, Put::Create(_)) && self.state.connector(&name).is_some() {
             return done(Err(taken(&name)));
         }
         let deps = self.deps.clone();
@@ -81,28 +86,23 @@ impl Herder {
         };
         let deps = self.deps.clone();
         let write = async move {
-            // The last check is the one that was committed.
-            let created = Arc::new(AtomicBool::new(false));
-            let check = {
-                let (created, name) = (created.clone(), name.clone());
+            let wanted = {
+                let name = name.clone();
                 move |state: &ClusterState| {
-                    let new = state.connector(&name).is_none();
-                    created.store(new, Ordering::Relaxed);
-                    let initial = match put {
-                        Put::Create(_) if !new => return Err(taken(&name)),
-                        Put::Create(initial) => initial,
-                        Put::Replace => None,
+                    let present = state.connector(&name).map(|entry| entry.offset);
+                    let initial = match &put {
+                        Put::Create(_) if present.is_some() => return Err(taken(&name)),
+                        Put::Create(initial) => *initial,
+                        Put::Replace(precondition) => {
+                            precondition.check(&name, present)?;
+                            None
+                        }
                     };
-                    Ok(plan::put_connector(state, &name, config.clone(), initial))
+                    Ok((config.clone(), initial))
                 }
             };
-            logs.config.put(check).await.map_err(herder_error)?;
-            let created = created.load(Ordering::Relaxed);
-            let mut info = connector_info(&deps.registry, &logs.config.snapshot(), &name)?;
-            if created {
-                info.tasks.clear();
-            }
-            Ok((created, info))
+            let written = write_config(&logs.config, &name, wanted).await.map_err(herder_error)?;
+            Ok((written.new, written.info(&deps.registry, &logs.config.snapshot(), &name)))
         };
         self.spawn_checked(write, context, move |result, _, _| done(result));
     }
@@ -191,12 +191,11 @@ impl Herder {
 }
 
 /// How a configuration is put.
-#[derive(Clone, Copy)]
 enum Put {
     /// The name must be free.
     Create(Option<TargetState>),
-    /// Whether or not it is there.
-    Replace,
+    /// Whether or not it is there, if that holds.
+    Replace(Precondition),
 }
 
 /// What a check found, and who asked; an error is the answer.
@@ -213,6 +212,13 @@ pub(super) fn accept<V, T>(checked: HerderResult<V>, reply: Reply<T>) -> Option<
 fn herder_error(error: CompareError<HerderError>) -> HerderError {
     match error {
         CompareError::Rejected(error) => error,
+        error => not_written(error),
+    }
+}
+
+/// The answer to a write that no check has refused.
+pub(super) fn not_written(error: CompareError<impl std::fmt::Display>) -> HerderError {
+    match error {
         CompareError::NotWritten(error) => log_error(&error),
         // Nobody knows whether it happened: who asked has to look.
         unknown => HerderError::Internal(unknown.to_string()),

@@ -1,5 +1,7 @@
 //! Herders that crash, and what happens between two of them. A whole worker in memory, without REST, whose actors can be reached.
 
+mod cluster;
+mod configs;
 mod many;
 
 use std::sync::atomic::{AtomicU64, Ordering};

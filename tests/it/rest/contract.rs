@@ -112,6 +112,122 @@ async fn changing_and_deleting() {
 }
 
 #[tokio::test]
+async fn patching() {
+    let server = server().await;
+    let patched = server.json("PATCH", "/connectors/a%20b/config", r#"{"x": 1.50, "name": "a b", "y": null}"#).await;
+    assert_eq!((patched.status, patched.header("location")), (200, None));
+    assert_eq!(
+        patched.json(),
+        json!({"name": "a b", "config": {"name": "a b", "x": "1.50"}, "tasks": [], "type": "source"})
+    );
+    let seen = r#"patch "a b" {"name": Some("a b"), "x": Some("1.50"), "y": None}"#;
+    assert_eq!(server.take_seen(), [seen]);
+    server.json("PATCH", "/connectors/a/config", "{}").await;
+    assert_eq!(server.take_seen(), [r#"patch "a" {}"#], "nothing is added to what was sent");
+    for body in ["", "null", "[]", "1", r#"{"x": {}}"#, r#"{"x": [1]}"#, "{", r#"{"name": "b"}"#] {
+        server.json("PATCH", "/connectors/a/config", body).await.error(400);
+    }
+    server.send("PATCH", "/connectors/a/config", "Content-Type: text/plain\r\n", "{}").await.error(415);
+    server.json("PATCH", "/connectors/a", "{}").await.error(405);
+    assert!(server.take_seen().is_empty());
+}
+
+#[tokio::test]
+async fn configurations_have_an_etag() {
+    let server = server().await;
+    let create = r#"{"name": "a", "config": {}}"#;
+    for (method, target, body, status) in [
+        ("GET", "/connectors/a", "", 200),
+        ("GET", "/connectors/a/config", "", 200),
+        ("POST", "/connectors", create, 201),
+        ("PUT", "/connectors/a/config", "{}", 200),
+        ("PUT", "/connectors/new/config", "{}", 201),
+        ("PATCH", "/connectors/a/config", "{}", 200),
+    ] {
+        let answer = server.json(method, target, body).await;
+        assert_eq!((answer.status, answer.header("etag")), (status, Some("\"42\"")), "{method} {target}");
+        assert!(!String::from_utf8_lossy(&answer.body).contains("version"), "the body is Java's");
+    }
+    for target in ["/connectors", "/connectors/none", "/connectors/a/status", "/connectors/a/tasks", "/cluster"] {
+        assert_eq!(server.get(target).await.header("etag"), None, "{target}");
+    }
+    assert_eq!(server.get("/connectors?expand=info").await.json()["a"]["info"].as_object().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn what_is_demanded_reaches_the_herder() {
+    let server = server().await;
+    let with = async |method: &str, target: &str, headers: &str| {
+        let headers = format!("Content-Type: application/json\r\n{headers}");
+        let body = if method == "DELETE" { "" } else { "{}" };
+        server.send(method, target, &headers, body).await
+    };
+    for (method, target, seen) in [
+        ("PUT", "/connectors/a/config", r#"put "a" {"name": Some("a")}"#),
+        ("PATCH", "/connectors/a/config", r#"patch "a" {}"#),
+        ("DELETE", "/connectors/a", r#"delete "a""#),
+    ] {
+        for (headers, demanded) in [
+            ("If-Match: *\r\n", "Some(Any) false"),
+            ("If-Match: \"12\"\r\n", "Some(OneOf([12])) false"),
+            ("iF-mAtCh: W/\"1\", \"x\", \"2\"\r\nIf-Match: \"3\"\r\n", "Some(OneOf([2, 3])) false"),
+        ] {
+            assert!(with(method, target, headers).await.status < 300);
+            assert_eq!(server.take_seen(), [format!("{seen} if {demanded}")]);
+        }
+        for headers in ["If-Match: 12\r\n", "If-Match:\r\n", "If-Match: \"1\r\n", "If-Match: \"1\"\r\nIf-Match: *\r\n"]
+        {
+            let message = with(method, target, headers).await.error(400);
+            assert!(message.contains("if-match"), "{message}");
+        }
+        let long = format!("If-Match: {}\r\n", "x".repeat(60_000));
+        assert!(with(method, target, &long).await.error(400).len() < 400, "it is not repeated in full");
+        let tags = format!("If-Match: {}\r\n", "\"1\",".repeat(15_000));
+        assert!(with(method, target, &tags).await.status < 300);
+        assert_eq!(server.take_seen().len(), 1);
+    }
+    let absent = "If-None-Match: *\r\n";
+    assert_eq!(with("PUT", "/connectors/new/config", absent).await.status, 201);
+    assert_eq!(server.take_seen(), [r#"put "new" {"name": Some("new")} if None true"#]);
+    for (method, target) in [("PATCH", "/connectors/a/config"), ("DELETE", "/connectors/a")] {
+        with(method, target, absent).await.error(400);
+    }
+    with("PUT", "/connectors/a/config", "If-None-Match: \"1\"\r\n").await.error(400);
+    assert!(server.take_seen().is_empty());
+}
+
+#[tokio::test]
+async fn the_cluster_and_evictions() {
+    let server = server().await;
+    let view = server.get("/cluster").await.json();
+    let worker = json!({"worker_id": "w:1", "incarnation": null, "lease_age_ms": 5, "config_position": 9});
+    let member = json!({
+        "worker_id": "w:1", "incarnation": 3, "state": "joined", "settled": true, "load": 1, "version": "1",
+        "rest_url": "http://w:1/",
+    });
+    let unit = json!({
+        "name": "status-task-a-0", "owner": "w:1", "holder": {"worker_id": "w:1", "incarnation": 3}, "state": "RUNNING",
+        "waiting": null,
+    });
+    let next = "status-task-a-0";
+    assert_eq!(view, json!({"worker": worker, "members": [member], "units": [unit], "next": next}));
+    let without = server.get("/cluster?units=false").await.json();
+    assert_eq!(without, json!({"worker": worker, "members": [member]}));
+    server.get("/cluster?after=status-task-a%2F0&units=true").await;
+    assert_eq!(server.take_seen(), ["cluster Some(None)", "cluster None", "cluster Some(Some(\"status-task-a/0\"))"]);
+
+    let evicted = server.send("POST", "/cluster/members/w%3A1/evict", "", "").await;
+    assert_eq!((evicted.status, evicted.json()), (200, json!({"worker_id": "w:1", "incarnation": 7})));
+    assert_eq!(server.take_seen(), ["evict \"w:1\""]);
+    server.send("POST", "/cluster/members/none/evict", "", "").await.error(404);
+    server.send("POST", "/cluster/members/taken/evict", "", "").await.error(409);
+    server.get("/cluster/members/a/evict").await.error(405);
+    server.get("/cluster/members").await.error(404);
+    server.get("/cluster/members/a").await.error(404);
+    server.send("POST", "/cluster", "", "").await.error(405);
+}
+
+#[tokio::test]
 async fn plug_ins_and_their_settings() {
     let server = server().await;
     let definition = json!({
@@ -203,6 +319,7 @@ async fn errors_of_the_herder_have_their_status() {
         ("none", 404),
         ("bad", 400),
         ("taken", 409),
+        ("changed", 412),
         ("busy", 503),
         ("starting", 503),
         ("late", 500),
@@ -229,6 +346,7 @@ async fn errors_of_the_herder_have_their_status() {
             server.send(method, &format!("/connectors/{name}{path}"), "", "").await.error(status);
         }
         server.json("PUT", &format!("/connectors/{name}/config"), "{}").await.error(status);
+        server.json("PATCH", &format!("/connectors/{name}/config"), "{}").await.error(status);
     }
 }
 
@@ -252,7 +370,7 @@ async fn options_list_the_methods() {
     let server = server().await;
     for (target, allow) in [
         ("/connectors", "GET,HEAD,OPTIONS,POST"),
-        ("/connectors/a/config", "GET,HEAD,OPTIONS,PUT"),
+        ("/connectors/a/config", "GET,HEAD,OPTIONS,PATCH,PUT"),
         ("/connectors/a/restart", "OPTIONS,POST"),
     ] {
         let answer = server.send("OPTIONS", target, "", "").await;

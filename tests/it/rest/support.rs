@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use connect_api::{ConfigKey, ConfigValue, Importance, Type, Width};
 use connect_node::actors::handle::{
-    ConfigInfo, ConfigInfos, ConnectorInfo, ConnectorOffset, ConnectorOffsets, ConnectorStateInfo, ConnectorStatus,
-    ConnectorTaskId, ConnectorType, HerderError, HerderHandle, HerderRequest, HerderResult, ServerInfo, TaskInfo,
-    TaskStateInfo, WorkerIdentity,
+    ClusterView, ConfigInfo, ConfigInfos, ConnectorInfo, ConnectorOffset, ConnectorOffsets, ConnectorStateInfo,
+    ConnectorStatus, ConnectorTaskId, ConnectorType, Evicted, HerderError, HerderHandle, HerderRequest, HerderResult,
+    HolderView, MemberView, Precondition, ServerInfo, TaskInfo, TaskStateInfo, UnitView, WorkerIdentity, WorkerView,
 };
 use connect_node::metrics::Metrics;
 use connect_node::plugins::Registry;
@@ -23,6 +23,9 @@ use tokio::task::JoinHandle;
 
 /// No answer of these tests takes that long.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The version of every connector.
+const VERSION: i64 = 42;
 
 /// A running REST server.
 pub struct Server {
@@ -173,18 +176,10 @@ pub async fn fake_herder(mut queue: mpsc::Receiver<HerderRequest>, seen: Arc<Mut
             HerderRequest::TaskStatus(name, task, reply) => {
                 answer(&name, reply, || TaskStateInfo { id: task, state: state("RUNNING", None) });
             }
-            HerderRequest::Create { name, config, initial_state, reply } => {
-                note(format!("create {name:?} {initial_state:?} {config:?}"));
-                answer(&name, reply, || info(&name, config));
-            }
-            HerderRequest::PutConfig { name, config, reply } => {
-                note(format!("put {name:?} {config:?}"));
-                answer(&name, reply, || (name.starts_with("new"), info(&name, config)));
-            }
-            HerderRequest::Delete(name, reply) => {
-                note(format!("delete {name:?}"));
-                answer(&name, reply, || ());
-            }
+            write @ (HerderRequest::Create { .. }
+            | HerderRequest::PutConfig { .. }
+            | HerderRequest::PatchConfig { .. }
+            | HerderRequest::Delete(..)) => write_config(write, note),
             HerderRequest::SetTargetState(name, target, reply) => {
                 note(format!("target {name:?} {target:?}"));
                 answer(&name, reply, || ());
@@ -209,6 +204,14 @@ pub async fn fake_herder(mut queue: mpsc::Receiver<HerderRequest>, seen: Arc<Mut
             HerderRequest::Identity(reply) => {
                 drop(reply.send(Ok(WorkerIdentity { worker_id: "w:1".into(), nonce: "7".into() })));
             }
+            HerderRequest::Cluster(page, reply) => {
+                note(format!("cluster {:?}", page.as_ref().map(|page| &page.after)));
+                drop(reply.send(Ok(cluster(page.is_some()))));
+            }
+            HerderRequest::Evict(worker, reply) => {
+                note(format!("evict {worker:?}"));
+                answer(&worker.clone(), reply, || Evicted { worker_id: worker, incarnation: 7 });
+            }
             HerderRequest::Validate { plugin, config, reply } => {
                 note(format!("validate {plugin:?} {config:?}"));
                 answer(&plugin, reply, checked);
@@ -227,6 +230,29 @@ pub async fn fake_herder(mut queue: mpsc::Receiver<HerderRequest>, seen: Arc<Mut
     }
 }
 
+/// What writes or deletes a configuration.
+fn write_config(request: HerderRequest, note: impl Fn(String)) {
+    match request {
+        HerderRequest::Create { name, config, initial_state, reply } => {
+            note(format!("create {name:?} {initial_state:?} {config:?}"));
+            answer(&name, reply, || info(&name, config));
+        }
+        HerderRequest::PutConfig { name, config, precondition, reply } => {
+            note(format!("put {name:?} {config:?}{}", demands(&precondition)));
+            answer(&name, reply, || (name.starts_with("new"), info(&name, config)));
+        }
+        HerderRequest::PatchConfig { name, changes, precondition, reply } => {
+            note(format!("patch {name:?} {changes:?}{}", demands(&precondition)));
+            answer(&name, reply, || info(&name, changes));
+        }
+        HerderRequest::Delete(name, precondition, reply) => {
+            note(format!("delete {name:?}{}", demands(&precondition)));
+            answer(&name, reply, || ());
+        }
+        other => unreachable!("{other:?} writes no configuration"),
+    }
+}
+
 fn answer<T>(name: &str, reply: oneshot::Sender<HerderResult<T>>, value: impl FnOnce() -> T) {
     let text = || format!("about {name}");
     let result = match name {
@@ -234,6 +260,7 @@ fn answer<T>(name: &str, reply: oneshot::Sender<HerderResult<T>>, value: impl Fn
         "bad" => Err(HerderError::BadRequest(text())),
         "forbidden" => Err(HerderError::Forbidden(text())),
         "taken" => Err(HerderError::Conflict(text())),
+        "changed" => Err(HerderError::PreconditionFailed(text())),
         "busy" => Err(HerderError::Busy),
         "starting" => Err(HerderError::Unavailable(text())),
         "late" => Err(HerderError::Timeout),
@@ -251,6 +278,46 @@ fn info(name: &str, config: BTreeMap<String, Option<String>>) -> ConnectorInfo {
         config: config.into_iter().filter_map(|(key, value)| Some((key, value?))).collect(),
         tasks: vec![],
         connector_type: ConnectorType::Source,
+        version: VERSION,
+    }
+}
+
+/// What is demanded of a connector, if anything.
+fn demands(precondition: &Precondition) -> String {
+    match precondition {
+        Precondition { present: None, absent: false } => String::new(),
+        Precondition { present, absent } => format!(" if {present:?} {absent}"),
+    }
+}
+
+fn cluster(units: bool) -> ClusterView {
+    let worker_id = "w:1".to_owned();
+    let holder = HolderView { worker_id: Some(worker_id.clone()), incarnation: 3 };
+    let unit = UnitView {
+        name: "status-task-a-0".into(),
+        owner: Some(worker_id.clone()),
+        holder: Some(holder),
+        state: Some("RUNNING"),
+        waiting: None,
+    };
+    ClusterView {
+        worker: WorkerView {
+            worker_id: worker_id.clone(),
+            incarnation: None,
+            lease_age_ms: Some(5),
+            config_position: 9,
+        },
+        members: vec![MemberView {
+            worker_id,
+            incarnation: 3,
+            state: "joined",
+            settled: true,
+            load: 1,
+            version: "1".into(),
+            rest_url: "http://w:1/".into(),
+        }],
+        units: units.then(|| vec![unit]),
+        next: units.then(|| "status-task-a-0".into()),
     }
 }
 

@@ -23,6 +23,7 @@ pub struct Reply {
     pub content_type: Option<String>,
     pub location: Option<String>,
     pub allow: Option<String>,
+    pub etag: Option<String>,
     pub body: Body,
 }
 
@@ -100,6 +101,7 @@ async fn exchange(
                 .map(|kind| kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase()),
             location: header(header::LOCATION),
             allow: header(header::ALLOW),
+            etag: header(header::ETAG),
             body: Body::Empty,
         };
         let bytes = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await?.to_bytes();

@@ -240,6 +240,14 @@ impl TestNode {
         self.call("GET", path, None).await
     }
 
+    /// One request with JSON, if that is demanded of its target: name and value of a header.
+    pub async fn demand(&self, method: &str, path: &str, demand: (&str, &str), body: Option<Value>) -> Reply {
+        let mut headers = vec![(demand.0.to_owned(), demand.1.to_owned())];
+        headers.extend(body.as_ref().map(|_| ("Content-Type".to_owned(), "application/json".to_owned())));
+        let body = body.map(|body| body.to_string());
+        call(&self.url, method, path, &headers, body).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// Creates a connector.
     pub async fn create(&self, name: &str, config: &[(&str, &str)]) {
         let body = json!({"name": name, "config": settings(config)}).to_string();

@@ -8,6 +8,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("topics", &["backend"]),
     ("standalone", &["node", "actors", "plugins", "config"]),
     ("hand_back", &["actors", "storage", "backend", "config", "cluster", "connect_api"]),
+    ("evict", &["actors"]),
     ("rest", &["actors", "plugins", "metrics", "connect_api"]),
     ("actors", &["cluster", "plugins", "pipeline", "storage", "backend", "config", "metrics", "connect_api"]),
     ("pipeline", &["storage", "backend", "metrics", "connect_api"]),

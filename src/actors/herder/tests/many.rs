@@ -6,6 +6,7 @@ use std::time::Instant;
 use futures_util::future;
 
 use super::*;
+use crate::actors::handle::Precondition;
 use crate::actors::pump::CALLS_MAX;
 
 /// Requests of the measurement that are under way at a time.
@@ -41,7 +42,8 @@ impl Rig {
         let (name, mut config) = settings(number);
         config.extend(also.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))));
         let began = Instant::now();
-        self.handle.ask(|reply| HerderRequest::PutConfig { name, config, reply }).await.unwrap();
+        let precondition = Precondition::default();
+        self.handle.ask(|reply| HerderRequest::PutConfig { name, config, precondition, reply }).await.unwrap();
         began.elapsed()
     }
 
@@ -129,7 +131,8 @@ fn many_connectors_in_figures() {
         let began = Instant::now();
         let delete = |number: usize| {
             let handle = rig.handle.clone();
-            async move { handle.ask(|reply| HerderRequest::Delete(format!("c-{number}"), reply)).await.unwrap() }
+            let (name, always) = (format!("c-{number}"), Precondition::default());
+            async move { handle.ask(|reply| HerderRequest::Delete(name, always, reply)).await.unwrap() }
         };
         futures_util::stream::iter(0..many).map(delete).buffer_unordered(CLIENTS).collect::<Vec<()>>().await;
         while !rig.status_offsets().await.is_empty() {

@@ -1,0 +1,23 @@
+//! `/cluster`: what workers and operators ask of the cluster itself. Kafka Connect has nothing like it.
+
+use super::error::Answer;
+use super::root::ok;
+use super::routes::Call;
+use crate::actors::handle::{HerderRequest, UnitsPage};
+
+/// Who this process is: asked by another worker that finds this one's record under its own id, or beside its own.
+pub(super) async fn identity(call: Call) -> Answer {
+    ok(&call.state.herder.ask(HerderRequest::Identity).await?)
+}
+
+/// Members, and a page of units unless `?units=false`; `?after=` has the name of the last unit of the page before.
+pub(super) async fn view(call: Call) -> Answer {
+    let after = call.query.all("after").next().map(str::to_owned);
+    let page = call.query.flag("units", true).then_some(UnitsPage { after });
+    ok(&call.state.herder.ask(|reply| HerderRequest::Cluster(page, reply)).await?)
+}
+
+/// Removes a worker from the members that cannot do so itself.
+pub(super) async fn evict(call: Call) -> Answer {
+    ok(&call.state.herder.ask(|reply| HerderRequest::Evict(call.member().to_owned(), reply)).await?)
+}
