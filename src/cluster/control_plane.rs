@@ -375,11 +375,7 @@ impl ControlPlane {
         let commit = self.sets.commit(state.group.as_ref());
         // A left-over is claimed for the newest set of its group, so that it does not close the barrier.
         let set = state.wanted.as_ref().map_or(commit, |unit| unit.set);
-        let owner = match &state.wanted {
-            Some(_) => state.owner,
-            None => highest(&pass.members, name),
-        };
-        let here = owner == Some(pass.own) && !pass.leaving;
+        let here = is_here(name, state, pass);
         let mine = state.mine;
         match mine {
             Mine::Running(run) => {
@@ -392,12 +388,12 @@ impl ControlPlane {
             Mine::Claiming { claim, set: claimed } | Mine::Claimed { claim, set: claimed } if leased => {
                 if !here || (claimed != set && self.rules.release_own()) {
                     self.set_mine(name, Mine::Idle);
-                    self.compare_idle(name, pass, here, reached, set, now, actions);
+                    self.compare_idle(name, pass, reached, set, now, actions);
                 } else if claimed == set && self.claim_counts(state, pass, now) {
                     self.use_claim(name, claim, reached, now, actions);
                 }
             }
-            Mine::Idle if leased => self.compare_idle(name, pass, here, reached, set, now, actions),
+            Mine::Idle if leased => self.compare_idle(name, pass, reached, set, now, actions),
             Mine::Idle | Mine::Claiming { .. } | Mine::Claimed { .. } => {}
         }
     }
@@ -476,7 +472,6 @@ impl ControlPlane {
         &mut self,
         name: &Arc<str>,
         pass: &Pass,
-        here: bool,
         reached: Option<Millis>,
         set: i64,
         now: Millis,
@@ -499,6 +494,7 @@ impl ControlPlane {
         let left_over = state.wanted.is_none();
         let due = !left_over
             || (state.last != Register::Empty && self.sets.aged(state.group.as_ref(), reached, self.wait_ms));
+        let here = is_here(name, state, pass);
         let free = state.free(pass.own, |life| self.membership.is_member(life), self.rules.wait_release());
         if here && due && free && !pass.causal {
             // Whoever released it may have seen a member that this worker does not know yet.
@@ -614,6 +610,12 @@ enum Next {
     Wait,
     /// To do what is due.
     Advance,
+}
+
+/// Whether this worker should run the unit, or remove its status where nobody wants it.
+fn is_here(name: &str, state: &UnitState, pass: &Pass) -> bool {
+    let owner = if state.wanted.is_some() { state.owner } else { highest(&pass.members, name) };
+    owner == Some(pass.own) && !pass.leaving
 }
 
 /// To wait for the fence time is to wait a little longer: clocks of two machines differ in speed, and a check takes time.

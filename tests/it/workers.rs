@@ -127,30 +127,30 @@ fn moved(before: &Places, after: &Places) -> usize {
 /// Numbers that are appended to files, a line each time, until it is told to end: how many each has.
 struct Lines {
     end: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<usize>,
+    task: tokio::task::JoinHandle<usize>,
 }
 
 impl Lines {
     fn start(files: Vec<PathBuf>) -> Lines {
         let end = Arc::new(AtomicBool::new(false));
         let ended = end.clone();
-        let write = move || {
-            let mut files: Vec<File> =
-                files.iter().map(|file| File::options().create(true).append(true).open(file).unwrap()).collect();
-            let mut count = 0;
+        let write = async move {
+            let open = |file: &PathBuf| File::options().create(true).append(true).open(file).unwrap();
+            let mut files: Vec<File> = files.iter().map(open).collect();
+            let (mut interval, mut count) = (tokio::time::interval(LINE_INTERVAL), 0);
             while !ended.load(Ordering::Relaxed) {
                 files.iter_mut().for_each(|file| writeln!(file, "{count}").unwrap());
                 count += 1;
-                std::thread::sleep(LINE_INTERVAL);
+                interval.tick().await;
             }
             count
         };
-        Lines { end, thread: std::thread::spawn(write) }
+        Lines { end, task: tokio::spawn(write) }
     }
 
-    fn end(self) -> usize {
+    async fn end(self) -> usize {
         self.end.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
+        self.task.await.unwrap()
     }
 }
 
@@ -197,7 +197,7 @@ async fn a_new_worker_takes_its_share_and_one_that_leaves_loses_nothing() {
     assert_eq!(group.workers[0].terminate().await.code(), Some(0), "{}", group.workers[0].log_tail());
     let left = group.settled(1, 24, &[1, 2, 3]).await;
     assert_eq!(moved(&joined, &left), held, "exactly what it held");
-    let count = lines.end();
+    let count = lines.end().await;
     for name in &names {
         let found = lines_of(&group, 1, name, count).await;
         assert_eq!(found, (0..count).collect::<Vec<_>>(), "{name}: none lost, none twice");
@@ -219,7 +219,7 @@ async fn what_a_killed_worker_ran_goes_on_elsewhere() {
     group.workers[2].kill().await;
     let after = group.settled(0, 12, &[0, 1]).await;
     assert_eq!(moved(&before, &after), group.loads(&before)[2]);
-    let count = lines.end();
+    let count = lines.end().await;
     for name in &names {
         let found: BTreeSet<usize> = lines_of(&group, 0, name, count).await.into_iter().collect();
         assert_eq!(found, (0..count).collect(), "{name}: none lost");

@@ -423,9 +423,9 @@ impl Herder {
     pub(super) fn sealed(&mut self, unit: UnitId, claim: u64, context: &mut Context<Self>) {
         self.seals.remove(&(unit.clone(), claim));
         if self.running.get(&unit).is_some_and(|running| running.run.claim == claim) {
-            if let Some(running) = self.running.remove(&unit) {
+            if let Some(gone) = self.running.remove(&unit) {
                 // What it may have asked to be written is not written behind the release.
-                running.lease.revoke();
+                gone.lease.revoke();
             }
             self.count_connector(&unit, false);
             self.suspended.remove(&unit);
