@@ -201,35 +201,14 @@ impl TopicLog {
         let gave_up = slot.take_if(|holder| raced && holder.since.elapsed() >= HOLD).is_some();
         for attempt in 1..=MAX_ATTEMPTS {
             let quiet = MAX_QUIET - (MAX_QUIET - MIN_QUIET).mul_f64(if gave_up { 0.0 } else { fastrand::f64() });
-            if slot.is_none()
-                && self.wait_for_turn(transactions, quiet, deadline).await
-                && doubt.is_none()
-                && self.read_to_end(remaining(deadline)).await.is_ok()
-            {
+            let waited = slot.is_none() && self.wait_for_turn(transactions, quiet, deadline).await;
+            if waited && doubt.is_none() && self.read_to_end(remaining(deadline)).await.is_ok() {
                 // What others wrote meanwhile may have settled it.
-                match check() {
-                    Err(rejection) => return Err(CompareError::Rejected(rejection)),
-                    Ok(records) if records.is_empty() => return Ok(Vec::new()),
-                    Ok(_) => {}
+                if check().map_err(CompareError::Rejected)?.is_empty() {
+                    return Ok(Vec::new());
                 }
             }
-            let outcome = match self.holder(transactions, slot.take(), deadline).await {
-                Err(error @ BackendError::Refused(_)) => {
-                    return Err(CompareError::NotWritten(self.shared.backend_error(error)));
-                }
-                Err(error) => Attempt::Again(error),
-                Ok(holder) => {
-                    let outcome = self.attempt(&holder, &mut check, doubt.take(), deadline).await;
-                    let caught_up = matches!(outcome, Attempt::Failed(CompareError::Rejected(_)));
-                    if caught_up || matches!(outcome, Attempt::Done(_)) {
-                        *slot = Some(Holder { caught_up, ..holder });
-                    }
-                    outcome
-                }
-            };
-            if !matches!(outcome, Attempt::Done(_) | Attempt::Failed(CompareError::Rejected(_))) {
-                transactions.may_have_aborted();
-            }
+            let outcome = self.once(transactions, &mut slot, &mut check, &mut doubt, deadline).await;
             let error = match outcome {
                 Attempt::Done(offsets) => {
                     let offsets = self.seen(offsets, deadline).await?;
@@ -263,6 +242,35 @@ impl TopicLog {
             tokio::time::sleep(backoff).await;
         }
         Err(CompareError::NotWritten(timeout(COMPARE_AND_APPEND_TIMEOUT)))
+    }
+
+    /// One attempt, which settles a doubt where it gets so far. The id is kept where it is still this worker's.
+    async fn once<E>(
+        &self,
+        transactions: &Transactions,
+        slot: &mut Option<Holder>,
+        check: &mut impl FnMut() -> Result<Vec<ProducerRecord>, E>,
+        doubt: &mut Option<Vec<(i32, i64)>>,
+        deadline: Instant,
+    ) -> Attempt<E> {
+        let outcome = match self.holder(transactions, slot.take(), deadline).await {
+            Err(error @ BackendError::Refused(_)) => {
+                Attempt::Failed(CompareError::NotWritten(self.shared.backend_error(error)))
+            }
+            Err(error) => Attempt::Again(error),
+            Ok(holder) => {
+                let outcome = self.attempt(&holder, check, doubt.take(), deadline).await;
+                let caught_up = matches!(outcome, Attempt::Failed(CompareError::Rejected(_)));
+                if caught_up || matches!(outcome, Attempt::Done(_)) {
+                    *slot = Some(Holder { caught_up, ..holder });
+                }
+                outcome
+            }
+        };
+        if !matches!(outcome, Attempt::Done(_) | Attempt::Failed(CompareError::Rejected(_))) {
+            transactions.may_have_aborted();
+        }
+        outcome
     }
 
     async fn holder(

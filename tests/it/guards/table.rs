@@ -230,8 +230,8 @@ pub(super) const GUARDS: &[Guard] = &[
     Guard {
         name: "who takes the id over reads before it checks",
         file: "src/storage/topic_log/transactions.rs",
-        guard: "Ok(Holder { writer, caught_up: false })",
-        removed: "Ok(Holder { writer, caught_up: true })",
+        guard: "Ok(Holder { writer, caught_up: false, since: Instant::now() })",
+        removed: "Ok(Holder { writer, caught_up: true, since: Instant::now() })",
         test: "storage::tests::config::a_worker_that_lags_reads_to_the_end_before_it_checks",
     },
     Guard {

@@ -67,6 +67,7 @@ pub const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[];
 /// Test files that sleep: file, how many calls, why no condition can be awaited.
 pub const SLEEPS: &[(&str, usize, &str)] = &[
     ("src/actors/supervision.rs", 1, "no time at all: lets the messages of a stopped actor be handled"),
+    ("src/cluster/assignment/tests.rs", 1, "a measurement for the docs, which asserts nothing"),
     ("src/actors/herder/tests/many.rs", 1, "between two looks: looking is work of the herder that is measured"),
     ("src/node/signals.rs", 1, "paused time: the moments at which signals come"),
     (
@@ -106,6 +107,7 @@ pub const IGNORED: &[(&str, usize, &str)] = &[
         1,
         "takes a minute; run after a change of a rule, the same check with fewer seeds always runs",
     ),
+    ("src/cluster/assignment/tests.rs", 1, "a measurement for the docs, which asserts nothing"),
     ("src/actors/herder/tests/many.rs", 1, "a measurement, which asserts nothing; run when a start became slow"),
     ("tests/it/guards/mod.rs", 1, "builds the program for each guard; run after a change of one, and before a release"),
     ("tests/it/scenarios.rs", 1, "needs a running worker that the caller names, for example Kafka's own"),
