@@ -33,6 +33,21 @@ pub struct Settings {
     pub nonce_seed: u64,
 }
 
+/// How much a control plane remembers: bounded by the members, the units that are wanted, and those that lately were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Units.
+    pub units: usize,
+    /// Entries of what finds the units that are due.
+    pub indexed: usize,
+    /// Groups with a task set, or that had one.
+    pub sets: usize,
+    /// Appends that are not answered.
+    pub appends: usize,
+    /// Members that were probed.
+    pub probes: usize,
+}
+
 /// An own append that is not acknowledged.
 struct Append {
     since: Millis,
@@ -103,7 +118,8 @@ impl ControlPlane {
         Self::with_rules(settings, Rules::ALL)
     }
 
-    pub(super) fn with_rules(settings: Settings, rules: Rules) -> Self {
+    /// With less than all rules, in tests.
+    pub(crate) fn with_rules(settings: Settings, rules: Rules) -> Self {
         ControlPlane {
             rules,
             wait_ms: fence_wait_ms(settings.fence_ms),
@@ -322,7 +338,7 @@ impl ControlPlane {
             return;
         }
         let members = self.membership.members();
-        let (wanted, held) = self.units.assign(members);
+        let (wanted, held) = self.units.assign(members, self.rules);
         self.has_share = held >= share(members, wanted);
         self.assign_at = now.plus(self.units.count() as u64 / ASSIGNED_PER_MS);
     }
@@ -496,8 +512,10 @@ impl ControlPlane {
         }
         let left_over = state.wanted.is_none();
         let due = !left_over
-            || (state.last != Register::Empty && self.sets.aged(state.group.as_ref(), reached, self.wait_ms));
-        let free = state.free(pass.own, |life| self.membership.is_member(life), self.rules.wait_release());
+            || (self.rules.left_overs()
+                && state.last != Register::Empty && self.sets.aged(state.group.as_ref(), reached, self.wait_ms));
+        let is_member = |life| self.membership.is_member(life);
+        let free = state.free(pass.own, self.position, is_member, self.rules.wait_release());
         if here && due && free {
             self.claims += 1;
             let claim = self.claims;
@@ -586,9 +604,20 @@ impl ControlPlane {
         self.lease_end(self.lease.reached(partition))
     }
 
+    /// How much it remembers.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            units: self.units.count(),
+            indexed: self.units.indexed(),
+            sets: self.sets.count(),
+            appends: self.appends.len(),
+            probes: self.membership.probed_members(),
+        }
+    }
+
     /// Compares what it keeps of the units with what they say.
     #[cfg(test)]
-    pub(super) fn check(&self, now: Millis) {
+    pub(crate) fn check(&self, now: Millis) {
         self.units.check(now);
     }
 

@@ -213,12 +213,19 @@ impl UnitState {
         self.contested_until.is_some_and(|until| now < until)
     }
 
-    /// Whether a claim may be written: nobody holds it, or the holder's life is over.
-    pub(super) fn free(&self, own: Incarnation, is_member: impl Fn(Incarnation) -> bool, wait_release: bool) -> bool {
+    /// Whether a claim may be written: nobody holds it, or the holder's life is over. That can only be said by who has folded as far (`position`) as
+    /// the holder had: before, it may be a worker that has just joined.
+    pub(super) fn free(
+        &self,
+        own: Incarnation,
+        position: i64,
+        is_member: impl Fn(Incarnation) -> bool,
+        wait_release: bool,
+    ) -> bool {
         match self.last.holder() {
             None => true,
             Some(held) if held.incarnation == own => false,
-            Some(held) => !wait_release || !is_member(held.incarnation),
+            Some(held) => !wait_release || (held.at < position && !is_member(held.incarnation)),
         }
     }
 
@@ -340,7 +347,7 @@ mod tests {
     #[test]
     fn free_is_nobody_or_a_life_that_is_over() {
         let mut unit = UnitState::new(None, 0);
-        let free = |unit: &UnitState| unit.free(Incarnation(7), |life| life == Incarnation(4), true);
+        let free = |unit: &UnitState| unit.free(Incarnation(7), 1, |life| life == Incarnation(4), true);
         for (register, expected) in [
             (Register::Empty, true),
             (Register::Foreign, true),

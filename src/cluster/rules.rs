@@ -7,7 +7,7 @@ macro_rules! rules {
         /// Which rules apply: all of them.
         #[cfg(not(test))]
         #[derive(Debug, Clone, Copy)]
-        pub(super) struct Rules;
+        pub(crate) struct Rules;
 
         #[cfg(not(test))]
         impl Rules {
@@ -18,11 +18,11 @@ macro_rules! rules {
         /// Which rules apply.
         #[cfg(test)]
         #[derive(Debug, Clone, Copy)]
-        pub(super) struct Rules { $($(#[$doc])* pub(super) $name: bool,)* }
+        pub(crate) struct Rules { $($(#[$doc])* pub(crate) $name: bool,)* }
 
         #[cfg(test)]
         impl Rules {
-            pub(super) const ALL: Rules = Rules { $($name: true,)* };
+            pub(crate) const ALL: Rules = Rules { $($name: true,)* };
             $(pub(super) const fn $name(self) -> bool { self.$name })*
         }
     };
@@ -49,4 +49,10 @@ rules! {
     only_due,
     /// Claims of an older set are released, also by a worker that will own the unit again. Without: deadlock.
     release_own,
+    /// The status of a unit that is not wanted any more is removed. Without: it stays.
+    left_overs,
+    /// Units stay with their holders. Without: a change moves units that nobody touched.
+    keep,
+    /// A member that is new takes its share from others. Without: it has none until something else moves.
+    level,
 }

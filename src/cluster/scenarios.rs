@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use super::control_plane::{ControlPlane, Settings};
 use super::member::*;
-use super::protocol::{Action, Event, Token};
+use super::protocol::{Action, Event, Token, WantedChange};
 use super::rules::Rules;
-use super::simulation::changes;
 
 /// Own life in most scenarios.
 const LIFE: i64 = 7;
@@ -46,6 +45,14 @@ fn held(incarnation: i64, claim: u64) -> Register {
 
 fn released(incarnation: i64, claim: u64) -> Register {
     record(incarnation, claim, false, 0, NO_SET)
+}
+
+/// What leads from one to the other.
+fn changes(before: &[Unit], after: &[Unit]) -> Vec<WantedChange> {
+    let gone = before.iter().filter(|unit| after.iter().all(|other| other.name != unit.name));
+    let new = after.iter().filter(|unit| !before.contains(unit));
+    let gone = gone.map(|unit| WantedChange::Unwanted(unit.name.clone()));
+    gone.chain(new.map(|unit| WantedChange::Wanted(unit.clone()))).collect()
 }
 
 impl Scenario {
@@ -443,6 +450,20 @@ fn a_living_holder_is_waited_for() {
     assert_eq!(worker.fold(), NOTHING, "it still runs there");
     assert_eq!(worker.read("connector-c", released(30, 1)), ["claim connector-c #1"]);
     assert_eq!(worker.read("connector-c", held(LIFE, 1)), ["start connector-c #1"], "at once after a release");
+}
+
+/// A bug that the simulator found: a worker that lags took the units of one that had just joined.
+#[test]
+fn a_holder_whose_joining_was_not_folded_yet_is_waited_for() {
+    let mut worker = Scenario::joined();
+    worker.read("connector-c", record(30, 1, true, 30, NO_SET));
+    worker.wanted = vec![unit("connector-c", NO_SET)];
+    assert_eq!(worker.fold(), NOTHING);
+    worker.members.push(member("other", 30, Nonce(99)));
+    worker.config = 30;
+    assert_eq!(worker.fold(), ["probe other 30"]);
+    worker.members.pop();
+    assert_eq!(worker.fold(), ["claim connector-c #1"], "its life is over");
 }
 
 /// A member that claims a unit whose register it found so.

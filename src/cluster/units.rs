@@ -22,6 +22,7 @@ use std::sync::Arc;
 use super::assignment::{Placeable, assign};
 use super::member::{Incarnation, Member, Millis, Unit};
 use super::register::{BarrierView, Mine, UnitState};
+use super::rules::Rules;
 
 type Name = Arc<str>;
 
@@ -229,8 +230,14 @@ impl Units {
         self.states.len()
     }
 
+    /// How many entries the indexes have.
+    pub(super) fn indexed(&self) -> usize {
+        let grouped: usize = self.groups.values().map(BTreeSet::len).sum();
+        grouped + self.due.len() + self.waiting.len() + self.busy.len() + self.deadlines.len()
+    }
+
     /// Works out who should run each wanted unit. Returns how many there are, and how many this worker holds.
-    pub(super) fn assign(&mut self, members: &[Member]) -> (usize, usize) {
+    pub(super) fn assign(&mut self, members: &[Member], rules: Rules) -> (usize, usize) {
         self.unassigned = false;
         let placeable = |(name, state): (&'_ Name, &'_ UnitState)| (name.clone(), state.group.clone(), state.placed());
         let all: Vec<_> = self.states.iter().map(placeable).collect();
@@ -239,7 +246,7 @@ impl Units {
             .filter_map(|(name, group, placed)| Some(Placeable { name, group: group.as_ref(), holder: (*placed)? }))
             .collect();
         let held = wanted.iter().filter(|unit| unit.holder.is_some() && unit.holder == self.own).count();
-        let mut owners = assign(members, &wanted).into_iter();
+        let mut owners = assign(members, &wanted, rules).into_iter();
         for (name, _, placed) in &all {
             let owner = placed.and_then(|_| owners.next().flatten());
             if let Some(state) = self.states.get_mut(name).filter(|state| state.owner != owner) {

@@ -19,6 +19,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["connect_api"]),
     ("backend", &["connect_api"]),
     ("cluster", &[]),
+    ("simulation", &["cluster"]),
     ("json", &["connect_api"]),
     ("metrics", &[]),
     ("logging", &[]),
@@ -100,11 +101,6 @@ pub const SLEEPS: &[(&str, usize, &str)] = &[
 
 /// Test files with tests that do not run by default: file, how many, who runs them and when.
 pub const IGNORED: &[(&str, usize, &str)] = &[
-    (
-        "src/cluster/simulation.rs",
-        1,
-        "takes a minute; run after a change of a rule, the same check with fewer seeds always runs",
-    ),
     ("src/actors/herder/tests/many.rs", 1, "a measurement, which asserts nothing; run when a start became slow"),
     ("tests/it/guards/mod.rs", 1, "builds the program for each guard; run after a change of one, and before a release"),
     ("tests/it/scenarios.rs", 1, "needs a running worker that the caller names, for example Kafka's own"),
