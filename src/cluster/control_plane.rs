@@ -514,9 +514,9 @@ impl ControlPlane {
         let due = !left_over
             || (self.rules.left_overs()
                 && state.last != Register::Empty && self.sets.aged(state.group.as_ref(), reached, self.wait_ms));
-        let is_member = |life| self.membership.is_member(life);
-        let free = state.free(pass.own, self.position, is_member, self.rules.wait_release());
-        if here && due && free {
+        let free = state.free(pass.own, |life| self.membership.is_member(life), self.rules.wait_release());
+        let known = !self.rules.causal() || state.known(self.position);
+        if here && due && free && known {
             self.claims += 1;
             let claim = self.claims;
             let token = self.write(name, Some(claim), now);

@@ -11,6 +11,9 @@
 //!    level, not an event: a release that was lost, or overtaken by a late record, is made good. Without: nobody runs the unit
 //!    as long as we live.
 //!
+//! A claim is written, and used, by who has folded at least as far as the writers of the records that it has read. A worker that lags would take units from one that
+//! has just joined, or take what was released for somebody else: one more start, and the wait of 3.
+//!
 //! Membership does not enter the argument for "never two": a wrong eviction moves a unit, and the registers keep the order.
 //! A holder that lives is waited for, so that its unit can stop in order.
 
@@ -213,20 +216,18 @@ impl UnitState {
         self.contested_until.is_some_and(|until| now < until)
     }
 
-    /// Whether a claim may be written: nobody holds it, or the holder's life is over. That can only be said by who has folded as far (`position`) as
-    /// the holder had: before, it may be a worker that has just joined.
-    pub(super) fn free(
-        &self,
-        own: Incarnation,
-        position: i64,
-        is_member: impl Fn(Incarnation) -> bool,
-        wait_release: bool,
-    ) -> bool {
+    /// Whether a claim may be written: nobody holds it, or the holder's life is over.
+    pub(super) fn free(&self, own: Incarnation, is_member: impl Fn(Incarnation) -> bool, wait_release: bool) -> bool {
         match self.last.holder() {
             None => true,
             Some(held) if held.incarnation == own => false,
-            Some(held) => !wait_release || (held.at < position && !is_member(held.incarnation)),
+            Some(held) => !wait_release || !is_member(held.incarnation),
         }
+    }
+
+    /// Whether who has folded up to here has seen what the writer of the last record had.
+    pub(super) fn known(&self, position: i64) -> bool {
+        !matches!(self.last, Register::Ours(fields) if fields.at >= position)
     }
 
     /// The claim to release: the last record names us and nothing of it is ours any more.
@@ -347,7 +348,7 @@ mod tests {
     #[test]
     fn free_is_nobody_or_a_life_that_is_over() {
         let mut unit = UnitState::new(None, 0);
-        let free = |unit: &UnitState| unit.free(Incarnation(7), 1, |life| life == Incarnation(4), true);
+        let free = |unit: &UnitState| unit.free(Incarnation(7), |life| life == Incarnation(4), true);
         for (register, expected) in [
             (Register::Empty, true),
             (Register::Foreign, true),

@@ -37,7 +37,7 @@ rules! {
     read_back,
     /// The holder is waited for while it is a member. Serves orderly stops, not safety.
     wait_release,
-    /// A claim waits until everything was folded that its rivals had folded.
+    /// A claim is written and used only after everything was folded that its rivals had folded. Without: units of a worker that has just joined are claimed.
     causal,
     /// Tasks of a new set wait for those of the older one. Without: two sets at once.
     barrier,

@@ -613,12 +613,18 @@ fn a_claim_that_was_replaced_before_it_was_read_is_made_again() {
 }
 
 #[test]
-fn a_claim_waits_for_what_its_rivals_had_folded() {
-    let mut worker = finds("connector-c", record(3, 1, false, 12, NO_SET));
-    worker.ack("claim connector-c #1");
-    assert_eq!(worker.read("connector-c", held(LIFE, 1)), NOTHING);
+fn a_claim_is_written_and_used_when_as_much_was_folded_as_by_its_rivals() {
+    let mut worker = Scenario::joined();
+    worker.read("connector-c", record(3, 1, false, 12, NO_SET));
+    worker.wanted = vec![unit("connector-c", NO_SET)];
+    assert_eq!(worker.fold(), NOTHING, "it may have been released for somebody else");
     worker.config = 12;
-    assert_eq!(worker.fold(), ["start connector-c #1"]);
+    assert_eq!(worker.fold(), ["claim connector-c #1"]);
+    worker.ack("claim connector-c #1");
+    assert_eq!(worker.read("connector-d", record(3, 1, false, 20, NO_SET)), NOTHING);
+    assert_eq!(worker.read("connector-c", held(LIFE, 1)), NOTHING);
+    worker.config = 20;
+    assert_eq!(worker.fold(), ["start connector-c #1", "claim connector-d #2"]);
 }
 
 #[test]

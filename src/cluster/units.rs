@@ -58,7 +58,8 @@ impl Indexed {
         let waiting = match state.mine {
             Mine::Running(_) => false,
             Mine::Claiming { .. } | Mine::Claimed { .. } => true,
-            Mine::Idle => state.wanted.is_none() || held,
+            // One that is free may be claimed when more is folded.
+            Mine::Idle => state.wanted.is_none() || held || state.last.holder().is_none(),
         };
         let runs = matches!(state.mine, Mine::Running(_) | Mine::Claiming { .. });
         Indexed {

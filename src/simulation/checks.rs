@@ -79,6 +79,10 @@ impl World {
 
     /// Why the units are not as they should be, if they are not.
     pub(super) fn unhealed_units(&self) -> Option<String> {
+        // Claims that cross may still be under way.
+        if self.now < self.acted_at + self.fence() / 2 {
+            return Some("something is still being done".into());
+        }
         let mut runs: BTreeMap<UnitNumber, (i64, usize)> = BTreeMap::new();
         for process in &self.places {
             for (unit, running) in &process.running {

@@ -33,7 +33,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let begin = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if arguments.seeds == 1 { 1 } else { threads };
-    let (figures, result) = simulate_many(arguments.seed, arguments.seeds, threads, setup, Switches::ALL);
+    let (figures, result) = simulate_many(arguments.seed, arguments.seeds, threads, setup, Switches::ALL, |_| true);
     println!("{figures}");
     println!("{} histories in {:.1} s", arguments.seeds, begin.elapsed().as_secs_f64());
     if let Err((seed, failure)) = result {

@@ -20,7 +20,6 @@ mod transactions;
 mod world;
 
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clock::{MS, Micros};
@@ -90,39 +89,44 @@ fn tell(seed: u64, setup: Setup, switches: Switches) -> String {
     world.history.map(history::History::into_text).unwrap_or_default()
 }
 
-/// Many histories, on so many threads, up to the first one that fails: of several, the one with the lowest seed.
+/// Many histories, on so many threads, up to the first one whose failure counts: of several, the one with the lowest seed.
 fn simulate_many(
     first: u64,
     seeds: u64,
     threads: usize,
     setup: Setup,
     switches: Switches,
+    counts: impl Fn(&Failure) -> bool + Sync,
 ) -> (Figures, Result<(), (u64, Failure)>) {
     let (next, failed) = (AtomicU64::new(first), AtomicU64::new(u64::MAX));
-    let outcome = Mutex::new((Figures::default(), Ok(())));
+    let work = || {
+        let (mut figures, mut failures) = (Figures::default(), Vec::new());
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed - first >= seeds || seed > failed.load(Ordering::Relaxed) {
+                return (figures, failures);
+            }
+            let (of_seed, result) = simulate(seed, setup, switches);
+            figures.add(&of_seed);
+            if let Some(failure) = result.err().filter(&counts) {
+                failed.fetch_min(seed, Ordering::Relaxed);
+                failures.push((seed, failure));
+            }
+        }
+    };
+    let (mut figures, mut failures) = (Figures::default(), Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                let mut figures = Figures::default();
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed - first >= seeds || seed > failed.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    let (of_seed, result) = simulate(seed, setup, switches);
-                    figures.add(&of_seed);
-                    if let Err(failure) = result
-                        && failed.fetch_min(seed, Ordering::Relaxed) > seed
-                    {
-                        let mut outcome = outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                        if !matches!(&outcome.1, Err((lower, _)) if *lower < seed) {
-                            outcome.1 = Err((seed, failure));
-                        }
-                    }
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for thread in threads {
+            match thread.join() {
+                Ok((of_thread, failed)) => {
+                    figures.add(&of_thread);
+                    failures.extend(failed);
                 }
-                outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0.add(&figures);
-            });
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
         }
     });
-    outcome.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    let first = failures.into_iter().min_by_key(|(seed, _)| *seed);
+    (figures, first.map_or(Ok(()), Err))
 }

@@ -69,6 +69,7 @@ impl World {
 
     /// Something was done. When all is at rest, nothing may be.
     pub(super) fn acted(&mut self, what: &str) {
+        self.acted_at = self.now;
         if matches!(self.phase, Phase::Rest { .. }) {
             self.fail(|_| format!("not at rest: {what}"));
         }

@@ -9,7 +9,7 @@ const SMALL: Setup = Setup::new(3, 12);
 const THREADS: usize = 2;
 
 fn check_all(first: u64, seeds: u64, setup: Setup, switches: Switches) -> Figures {
-    let (figures, result) = simulate_many(first, seeds, THREADS, setup, switches);
+    let (figures, result) = simulate_many(first, seeds, THREADS, setup, switches, |_| true);
     if let Err((seed, failure)) = result {
         panic!("{}\nseed {seed}: {failure}", tell(seed, setup, switches));
     }
@@ -43,17 +43,15 @@ fn a_seed_is_a_history() {
     assert!(history.contains("StartUnit") && history.contains("-- no more faults"), "{history}");
 }
 
-/// Taking a rule away must show within this many seeds, and as this.
+/// Taking a rule away must show within this many seeds, and as this; it may show otherwise before.
 #[track_caller]
 fn check_needed(seeds: u64, symptom: &str, without: impl Fn(&mut Switches)) {
     let mut switches = Switches::ALL;
     without(&mut switches);
-    match simulate_many(0, seeds, THREADS, SMALL, switches).1 {
+    let shows = |failure: &Failure| failure.text.contains(symptom);
+    match simulate_many(0, seeds, THREADS, SMALL, switches, shows).1 {
         Ok(()) => panic!("{seeds} seeds do not miss the rule"),
-        Err((seed, failure)) => {
-            println!("seed {seed}: {failure}");
-            assert!(failure.text.contains(symptom), "seed {seed}: {failure}");
-        }
+        Err((seed, failure)) => println!("seed {seed}: {failure}"),
     }
 }
 
@@ -75,6 +73,11 @@ fn without_reading_back_two_run() {
 #[test]
 fn without_waiting_for_the_release_living_holders_lose_units() {
     check_needed(50, "of a living holder", |switches| switches.rules.wait_release = false);
+}
+
+#[test]
+fn without_waiting_for_the_fold_living_holders_lose_units() {
+    check_needed(100, "of a living holder", |switches| switches.rules.causal = false);
 }
 
 #[test]
@@ -120,4 +123,17 @@ fn without_the_fence_of_the_transaction_accepted_writes_are_lost() {
 #[test]
 fn without_the_check_of_the_owner_the_tasks_of_a_zombie_stay() {
     check_needed(2_000, "wrong set", |switches| switches.owner_check = false);
+}
+
+#[test]
+#[ignore]
+fn tmp_first() {
+    check_needed(20_000, "", |switches| switches.rules.barrier_first = false);
+}
+
+#[test]
+#[ignore]
+fn tmp_clock() {
+    let setup = Setup { fence_ms: 10_000, faults_ms: 200_000, ..SMALL };
+    check_all(0, 1_000, setup, Switches::ALL);
 }

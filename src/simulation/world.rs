@@ -143,6 +143,8 @@ pub(super) struct World {
     /// Until when nothing gets from one worker to another.
     pub(super) cuts: BTreeMap<(usize, usize), Micros>,
     pub(super) phase: Phase,
+    /// When a control plane last did something that others see.
+    pub(super) acted_at: Micros,
     /// Units that were started or told to stop since the last change, and how often they were started.
     pub(super) touched: BTreeMap<UnitNumber, u32>,
     /// Lives that ended, also when a late record of them has made them members again.
@@ -184,6 +186,7 @@ impl World {
             without_leader: [0; SLOTS],
             cuts: BTreeMap::new(),
             phase: Phase::Faults,
+            acted_at: 0,
             touched: BTreeMap::new(),
             ended: BTreeSet::new(),
             figures: Figures::default(),
