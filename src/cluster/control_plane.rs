@@ -73,6 +73,8 @@ pub struct ControlPlane {
     highest_at: i64,
     /// Whether [`ControlPlane::causal`] held at the last pass.
     was_causal: bool,
+    /// The position at the last pass.
+    was_position: i64,
     /// Whether the config topic was read to an end once.
     read_once: bool,
     /// Whether there were others then.
@@ -132,6 +134,7 @@ impl ControlPlane {
             position: 0,
             highest_at: -1,
             was_causal: true,
+            was_position: 0,
             read_once: false,
             began_in_company: false,
             assign_at: Millis(0),
@@ -326,6 +329,10 @@ impl ControlPlane {
             self.sets.forget(self.lease.all_reached(), self.wait_ms);
             self.units.waiting_due();
         }
+        if self.position != self.was_position {
+            self.was_position = self.position;
+            self.units.fold_due();
+        }
         if self.causal() != self.was_causal {
             self.was_causal = self.causal();
             self.units.waiting_due();
@@ -513,10 +520,13 @@ impl ControlPlane {
         let left_over = state.wanted.is_none();
         let due = !left_over
             || (self.rules.left_overs()
-                && state.last != Register::Empty && self.sets.aged(state.group.as_ref(), reached, self.wait_ms));
+                && state.last != Register::Empty
+                && self.sets.aged(state.group.as_ref(), reached, self.wait_ms));
         let free = state.free(pass.own, |life| self.membership.is_member(life), self.rules.wait_release());
         let known = !self.rules.causal() || state.known(self.position);
-        if here && due && free && known {
+        if here && due && free && !known {
+            self.units.wait_for_fold(name);
+        } else if here && due && free {
             self.claims += 1;
             let claim = self.claims;
             let token = self.write(name, Some(claim), now);

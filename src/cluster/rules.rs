@@ -43,7 +43,8 @@ rules! {
     barrier,
     /// A register that is merely empty is trusted only when no older view can be leased any more. Without: two sets at once.
     barrier_age,
-    /// A worker that begins beside others trusts no set of which it saw no beginning before it has aged. Without: two sets at once.
+    /// A worker that begins beside others trusts no set of which it saw no beginning before it has aged. Argued, not observed: the
+    /// simulator finds no failure without it.
     barrier_first,
     /// Only units that are due are compared. Without: the same is done, with more work.
     only_due,

@@ -34,6 +34,8 @@ pub(super) struct Units {
     due: BTreeSet<Name>,
     /// Those that may take a step when an end is reached or more is folded.
     waiting: BTreeSet<Name>,
+    /// Those that would be claimed if more was folded.
+    behind: BTreeSet<Name>,
     /// Those that run, are claimed or are held here.
     busy: BTreeSet<Name>,
     /// When units change by time alone.
@@ -58,8 +60,7 @@ impl Indexed {
         let waiting = match state.mine {
             Mine::Running(_) => false,
             Mine::Claiming { .. } | Mine::Claimed { .. } => true,
-            // One that is free may be claimed when more is folded.
-            Mine::Idle => state.wanted.is_none() || held || state.last.holder().is_none(),
+            Mine::Idle => state.wanted.is_none() || held,
         };
         let runs = matches!(state.mine, Mine::Running(_) | Mine::Claiming { .. });
         Indexed {
@@ -229,6 +230,17 @@ impl Units {
     /// How many units are known.
     pub(super) fn count(&self) -> usize {
         self.states.len()
+    }
+
+    /// It will be claimed when more is folded.
+    pub(super) fn wait_for_fold(&mut self, name: &Name) {
+        self.behind.insert(name.clone());
+    }
+
+    /// More is folded.
+    pub(super) fn fold_due(&mut self) {
+        let behind = std::mem::take(&mut self.behind);
+        self.due.extend(behind.into_iter().filter(|name| self.states.contains_key(name)));
     }
 
     /// How many entries the indexes have.

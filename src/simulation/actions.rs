@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use super::clock::MS;
 use super::log::{ConfigRecord, MemberRecord, StatusRecord, TaskSet};
 use super::names::{UnitNumber, connector_of, connector_unit, task_of, worker_number};
 use super::process::Running;
 use super::transactions::{Transaction, Write};
 use super::world::{Letter, Message, Record, Who, World};
-use super::clock::MS;
-use crate::cluster::{Action, Event, MemberState, Register, Token};
+use crate::cluster::{Action, Event, Incarnation, MemberState, Register, Token, WorkerId};
 
 /// Until a unit whose status write is under way is asked again whether it has ended, and until a connector says its tasks again.
 const AGAIN: u64 = 50 * MS;
@@ -29,12 +29,7 @@ impl World {
 
     pub(super) fn act(&mut self, place: usize, action: Action) {
         let who = self.who(place);
-        let joined = MemberRecord {
-            nonce: crate::cluster::Nonce(0),
-            incarnation: None,
-            state: MemberState::Joined,
-            settled: false,
-        };
+        let (joined, draining) = (MemberState::Joined, MemberState::Draining);
         match action {
             Action::AskEnds { ask } => {
                 let at = self.soon();
@@ -55,15 +50,20 @@ impl World {
             }
             Action::AppendJoined { token, nonce } => {
                 self.places[place].nonces.push(nonce);
-                self.append_member(who, token, Some(MemberRecord { nonce, ..joined }));
+                let record = MemberRecord { nonce, incarnation: None, state: joined, settled: false };
+                self.append_member(who, token, Some(record));
             }
             Action::AppendDraining { token, incarnation, nonce } => {
-                let (incarnation, state) = (Some(incarnation), MemberState::Draining);
-                self.append_member(who, token, Some(MemberRecord { nonce, incarnation, state, settled: true }));
+                let incarnation = Some(incarnation);
+                self.append_member(
+                    who,
+                    token,
+                    Some(MemberRecord { nonce, incarnation, state: draining, settled: true }),
+                );
             }
             Action::AppendSettled { token, incarnation, nonce } => {
                 let incarnation = Some(incarnation);
-                self.append_member(who, token, Some(MemberRecord { nonce, incarnation, settled: true, ..joined }));
+                self.append_member(who, token, Some(MemberRecord { nonce, incarnation, state: joined, settled: true }));
             }
             Action::AppendGone { token } => self.append_member(who, token, None),
             Action::CompareAndTombstone { token, worker, incarnation } => self.evict(who, token, &worker, incarnation),
@@ -112,10 +112,11 @@ impl World {
         self.append(who, record, Letter::Event(Event::Appended { token }), Letter::Event(failed(token)));
     }
 
-    fn evict(&mut self, who: Who, token: Token, victim: &crate::cluster::WorkerId, incarnation: crate::cluster::Incarnation) {
+    fn evict(&mut self, who: Who, token: Token, victim: &WorkerId, incarnation: Incarnation) {
         self.acted("evicts");
         let process = &self.places[who.place];
-        let (Some(victim), Some(own)) = (worker_number(victim), process.plane.as_ref().and_then(|plane| plane.incarnation()))
+        let (Some(victim), Some(own)) =
+            (worker_number(victim), process.plane.as_ref().and_then(|plane| plane.incarnation()))
         else {
             return self.fail(|_| "only a member evicts, and only workers".into());
         };
@@ -143,8 +144,7 @@ impl World {
         self.figures.starts += 1;
         let unit = self.unit_number(name);
         *self.touched.entry(unit).or_default() += 1;
-        let running =
-            Running { claim, set, revoked: false, suspended: false, stopping: false, writes: 0, said: 0 };
+        let running = Running { claim, set, revoked: false, suspended: false, stopping: false, writes: 0, said: 0 };
         if self.places[who.place].running.insert(unit, running).is_some() {
             return self.fail(|_| format!("{name} was started where it still runs"));
         }
@@ -163,7 +163,8 @@ impl World {
         if !hard {
             self.check_stop(who.place, unit);
         }
-        let Some(running) = self.places[who.place].running.get_mut(&unit).filter(|running| running.claim == claim) else {
+        let Some(running) = self.places[who.place].running.get_mut(&unit).filter(|running| running.claim == claim)
+        else {
             return self.fail(|_| format!("{name} is stopped, but does not run under claim {claim}"));
         };
         running.stopping = true;
@@ -266,7 +267,8 @@ impl World {
         if state.set.is_none_or(|(_, in_force)| in_force != set) {
             let (claim, said) = (running.claim, running.said);
             let write = Write::Tasks { connector, set, worker: process.worker, incarnation, claim, said };
-            self.send(self.now, Message::To(who, Letter::Begin(Transaction::new(who, write))));
+            let at = self.soon();
+            self.send(at, Message::To(who, Letter::Begin(Transaction::new(who, write))));
         }
     }
 

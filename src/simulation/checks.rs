@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::log::TaskSet;
 use super::names::{MAX_TASKS, UnitNumber, connector_of, task_of, task_unit};
 use super::world::World;
-use crate::cluster::{MemberState, Register};
+use crate::cluster::{Incarnation, MemberState, Register};
 
 impl World {
     /// A unit began to run here, or may run again: nobody else runs it, and no task of another set of its connector runs.
@@ -39,7 +40,8 @@ impl World {
         let process = &self.places[place];
         let own = process.plane.as_ref().and_then(|plane| plane.incarnation());
         let holder = process.read.get(&unit).and_then(Register::holder).map(|held| held.incarnation);
-        if let Some(life) = holder.filter(|life| holder != own && self.truth.lives(*life) && !self.ended.contains(life)) {
+        if let Some(life) = holder.filter(|life| holder != own && self.truth.lives(*life) && !self.ended.contains(life))
+        {
             let worker = process.worker;
             self.fail(|world| {
                 format!("w{worker} claims {} of a living holder, of life {life}", world.names.name(unit))
@@ -61,6 +63,18 @@ impl World {
         }
     }
 
+    /// Tasks are written for the configuration in force, and not by who was evicted.
+    pub(super) fn check_task_set(&mut self, connector: usize, set: TaskSet, worker: usize, life: Incarnation) {
+        let state = self.truth.connector(connector);
+        let current = state.config.is_some_and(|(offset, _)| offset == set.made_for) && !state.stopped;
+        let zombie = self.evicted.contains(&life) && !self.truth.is_member(worker, life);
+        if !current || zombie {
+            self.fail(|_| {
+                format!("tasks of a zombie: w{worker} of life {life} writes {set:?} of connector {connector}")
+            });
+        }
+    }
+
     /// A reader that has reached the end has folded what was written, whatever compaction has removed; and no accepted write is missing.
     pub(super) fn check_fold(&mut self, place: usize) {
         let process = &self.places[place];
@@ -73,7 +87,9 @@ impl World {
             (value != accepted).then_some((*connector, value, accepted))
         });
         if let Some((connector, value, accepted)) = lost {
-            self.fail(|_| format!("a write of connector {connector} is lost: {accepted} were accepted, {value} are there"));
+            self.fail(|_| {
+                format!("a write of connector {connector} is lost: {accepted} were accepted, {value} are there")
+            });
         }
     }
 
@@ -148,7 +164,9 @@ impl World {
             (!bounded).then_some((process.worker, kept))
         });
         if let Some((worker, kept)) = too_much {
-            self.fail(|_| format!("w{worker} keeps more than it needs for {wanted} units and {members} members: {kept:?}"));
+            self.fail(|_| {
+                format!("w{worker} keeps more than it needs for {wanted} units and {members} members: {kept:?}")
+            });
         }
     }
 }

@@ -65,6 +65,20 @@ const FAULTS: [(Fault, u32); 19] = [
     (Fault::Resume, 4),
 ];
 
+impl Fault {
+    /// How often it comes where little but the change of task sets is disturbed.
+    fn weight_squeezed(self) -> u32 {
+        match self {
+            Fault::Squeeze => 40,
+            Fault::Stall => 10,
+            Fault::Compact => 2,
+            Fault::Outside => 5,
+            Fault::NoLeader => 3,
+            _ => 0,
+        }
+    }
+}
+
 /// How bad it is in one history. Each has its own: where all is as bad as can be, rare coincidences of a few faults do not come up.
 pub(super) struct Weather {
     /// The longest usual delay.
@@ -86,6 +100,17 @@ impl Weather {
     pub(super) fn random(rng: &mut fastrand::Rng, setup: &Setup) -> Self {
         fn one_of<T: Copy>(rng: &mut fastrand::Rng, values: &[T]) -> T {
             values[rng.usize(0..values.len())]
+        }
+        if setup.squeezed || rng.u8(0..8) == 0 {
+            return Weather {
+                usual: 2 * setup.fence_ms * MS / 400,
+                slow: one_of(rng, &[60, 120, 200]),
+                fails: one_of(rng, &[0, 80]),
+                lies: 0,
+                silences: 0,
+                every: 150 * MS,
+                weights: FAULTS.map(|(fault, _)| fault.weight_squeezed()),
+            };
         }
         let weights = FAULTS.map(|(_, weight)| weight * one_of(rng, &[0, 1, 1, 3]));
         Weather {
@@ -226,9 +251,12 @@ impl World {
             }
             Fault::Compact => self.compact(),
             Fault::SecondProcess => {
-                self.freeze(who);
                 let worker = self.places[who.place].worker;
-                self.start_process(worker);
+                let up = self.places.iter().filter(|process| process.plane.is_some() && process.worker == worker);
+                if up.count() == 1 {
+                    self.freeze(who);
+                    self.start_process(worker);
+                }
             }
             Fault::Java => {
                 let unit = self.rng.usize(0..=task_unit(self.names.connectors() - 1, MAX_TASKS - 1));

@@ -83,7 +83,13 @@ impl fmt::Display for Figures {
         let Figures { starts, stops, suspensions, changes, crossings, units_healed_ms, healed_ms, .. } = self;
         writeln!(f, "{steps} events; {faults} faults, {boots} starts of workers, {evictions} evictions")?;
         writeln!(f, "{records} records ({compacted} compacted), {transactions} transactions ({fenced} fenced)")?;
-        writeln!(f, "{starts} starts of units, {stops} stops, {suspensions} suspensions; {changes} changes at rest ({crossings} with crossing claims)")?;
-        write!(f, "all units ran once {units_healed_ms} ms after the last fault, all workers were settled after {healed_ms} ms")
+        writeln!(
+            f,
+            "{starts} starts of units, {stops} stops, {suspensions} suspensions; {changes} changes at rest ({crossings} with crossing claims)"
+        )?;
+        write!(
+            f,
+            "all units ran once {units_healed_ms} ms after the last fault, all workers were settled after {healed_ms} ms"
+        )
     }
 }

@@ -2,14 +2,16 @@
 
 use super::clock::{MS, Micros};
 use super::names::MAX_TASKS;
+use super::process::Process;
 use super::transactions::Write;
 use super::world::{Message, Who, World};
 
 /// Between two looks while it heals.
 const LOOK: Micros = 50 * MS;
 
-/// How long nothing may be done once all is as it should be.
+/// How long nothing may be done once all is as it should be, at least, and in fence times: by then what was young is forgotten.
 const REST: Micros = 2_000 * MS;
+const REST_FENCES: u64 = 3;
 
 /// Fence times after the last fault until what stood still goes on and late records have come.
 const LAST_FAULT_FENCES: u64 = 12;
@@ -24,11 +26,19 @@ const BACK_OFF: Micros = 62_000 * MS;
 pub(super) enum Phase {
     Faults,
     /// Nothing goes wrong any more. `since`: when the members changed last.
-    Healing { began: Micros, since: Micros },
+    Healing {
+        began: Micros,
+        since: Micros,
+    },
     /// All is as it should be, so nothing may be done. `changed`: whether that is after the change.
-    Rest { changed: bool },
+    Rest {
+        changed: bool,
+    },
     /// One thing was changed.
-    Changing { since: Micros, expected: Expected },
+    Changing {
+        since: Micros,
+        expected: Expected,
+    },
     Over,
 }
 
@@ -111,7 +121,7 @@ impl World {
             self.figures.units_healed_ms = self.now.saturating_sub(began) / MS;
         }
         // All of them may have been evicted, and stay away for a while.
-        let incarnation = |process: &super::process::Process| process.plane.as_ref().and_then(|plane| plane.incarnation());
+        let incarnation = |process: &Process| process.plane.as_ref().and_then(|plane| plane.incarnation());
         let is_empty = self.places.iter().all(|process| incarnation(process).is_none());
         if is_empty && self.now < began + BACK_OFF {
             self.membership_changed();
@@ -134,16 +144,20 @@ impl World {
     fn rest(&mut self, changed: bool) {
         self.note(|_| "-- all is as it should be".into());
         self.phase = Phase::Rest { changed };
-        self.send(self.now + REST, Message::Look);
+        let rest = REST.max(REST_FENCES * self.fence());
+        self.send(self.now + rest, Message::Look);
     }
 
     /// Changes one thing. All other units have to go on.
     fn make_a_change(&mut self) {
         let Some(who) = self.some_process() else { return self.fail(|_| "no worker runs".into()) };
         let several = self.places.iter().filter(|process| process.plane.is_some()).count() > 1;
-        let connectors: Vec<usize> = self.truth.connectors.iter().filter_map(|(connector, state)| {
-            state.config.filter(|_| !state.stopped).map(|_| *connector)
-        }).collect();
+        let connectors: Vec<usize> = self
+            .truth
+            .connectors
+            .iter()
+            .filter_map(|(connector, state)| state.config.filter(|_| !state.stopped).map(|_| *connector))
+            .collect();
         let connector = connectors.get(self.rng.usize(0..connectors.len().max(1))).copied();
         let expect = |change, units| Expected { change, units };
         let runs = self.places[who.place].running.len();

@@ -28,13 +28,8 @@ impl Switches {
     #[cfg(not(test))]
     pub(super) const ALL: Switches = Switches {};
     #[cfg(test)]
-    pub(super) const ALL: Switches = Switches {
-        rules: Rules::ALL,
-        transaction: true,
-        owner_check: true,
-        repeated_release: true,
-        thorough: false,
-    };
+    pub(super) const ALL: Switches =
+        Switches { rules: Rules::ALL, transaction: true, owner_check: true, repeated_release: true, thorough: false };
 
     pub(super) fn control_plane(self, settings: Settings) -> ControlPlane {
         #[cfg(test)]

@@ -5,6 +5,9 @@ use super::*;
 /// Three workers and a dozen units: small enough for coincidences.
 const SMALL: Setup = Setup::new(3, 12);
 
+/// The same, where little but the change of task sets is disturbed.
+const SQUEEZED: Setup = Setup { squeezed: true, ..SMALL };
+
 /// Threads of a search: other tests run beside this one.
 const THREADS: usize = 2;
 
@@ -18,9 +21,10 @@ fn check_all(first: u64, seeds: u64, setup: Setup, switches: Switches) -> Figure
 
 #[test]
 fn ten_thousand_histories_hold() {
-    let figures = check_all(0, 10_000, SMALL, Switches::ALL);
+    let mut figures = check_all(0, 9_000, SMALL, Switches::ALL);
+    figures.add(&check_all(0, 1_000, SQUEEZED, Switches::ALL));
     println!("{figures}");
-    assert!(figures.starts > 500_000 && figures.evictions > 5_000, "{figures}: the simulation does not do much");
+    assert!(figures.starts > 500_000 && figures.evictions > 20_000, "{figures}: the simulation does not do much");
 }
 
 #[test]
@@ -121,19 +125,11 @@ fn without_the_fence_of_the_transaction_accepted_writes_are_lost() {
 }
 
 #[test]
-fn without_the_check_of_the_owner_the_tasks_of_a_zombie_stay() {
-    check_needed(2_000, "wrong set", |switches| switches.owner_check = false);
+fn without_the_check_of_the_owner_zombies_write_tasks() {
+    check_needed(100, "tasks of a zombie", |switches| switches.owner_check = false);
 }
 
 #[test]
-#[ignore]
-fn tmp_first() {
-    check_needed(20_000, "", |switches| switches.rules.barrier_first = false);
-}
-
-#[test]
-#[ignore]
-fn tmp_clock() {
-    let setup = Setup { fence_ms: 10_000, faults_ms: 200_000, ..SMALL };
-    check_all(0, 1_000, setup, Switches::ALL);
+fn without_waiting_for_the_fold_two_sets_run() {
+    check_needed(2_000, "two sets", |switches| switches.rules.causal = false);
 }

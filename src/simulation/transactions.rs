@@ -20,13 +20,30 @@ const BACK_OFF: Micros = 50 * MS;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Write {
     /// The tombstone of a member that is dead. `own`: the evictor's life.
-    Evict { token: Token, worker: usize, own: Incarnation, victim: usize, incarnation: Incarnation },
+    Evict {
+        token: Token,
+        worker: usize,
+        own: Incarnation,
+        victim: usize,
+        incarnation: Incarnation,
+    },
     /// The tasks of a connector, by who runs it under this claim.
-    Tasks { connector: usize, set: TaskSet, worker: usize, incarnation: Incarnation, claim: u64, said: u64 },
+    Tasks {
+        connector: usize,
+        set: TaskSet,
+        worker: usize,
+        incarnation: Incarnation,
+        claim: u64,
+        said: u64,
+    },
     /// Requests of clients, who hear of the outcome, or do not.
     Create(usize),
     /// Changes the configuration that was read at `seen`, where it was `value`.
-    Put { connector: usize, seen: i64, value: u64 },
+    Put {
+        connector: usize,
+        seen: i64,
+        value: u64,
+    },
     Delete(usize),
     Stop(usize),
 }
@@ -133,8 +150,14 @@ impl World {
         match transaction.write {
             Write::Create(connector) => _ = self.accepted.insert(connector, 0),
             Write::Put { connector, .. } => *self.accepted.entry(connector).or_default() += 1,
-            Write::Evict { .. } => self.figures.evictions += 1,
-            _ => {}
+            Write::Evict { incarnation, .. } => {
+                self.figures.evictions += 1;
+                self.evicted.insert(incarnation);
+            }
+            Write::Tasks { connector, set, worker, incarnation, .. } => {
+                self.check_task_set(connector, set, worker, incarnation);
+            }
+            Write::Delete(_) | Write::Stop(_) => {}
         }
         for record in std::mem::take(&mut transaction.records) {
             self.land(CONFIG, Record::Config(record));

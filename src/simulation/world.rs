@@ -9,13 +9,13 @@ use super::faults::Weather;
 use super::fold::Fold;
 use super::history::{Figures, History};
 use super::log::{ConfigRecord, Log, StatusRecord};
-use super::names::{Names, PARTITIONS, UnitNumber};
+use super::names::{Names, PARTITIONS, UnitNumber, partition_of};
 use super::phases::Phase;
 use super::process::Process;
 use super::rules::Switches;
 use super::transactions::Transaction;
 use super::{Failure, Setup};
-use crate::cluster::{Event, Incarnation, Nonce, Register, Token, WorkerId};
+use crate::cluster::{Event, Incarnation, Member, Nonce, Register, Token, WorkerId};
 
 /// The slot of the config topic; partition `p` of the status topic is slot `p + 1`.
 pub(super) const CONFIG: usize = 0;
@@ -69,7 +69,12 @@ pub(super) enum Message {
     /// A question for ends.
     Ask(Who, Token),
     /// A question whether the process with this nonce lives.
-    Probe { from: Who, worker: WorkerId, incarnation: Incarnation, nonce: Nonce },
+    Probe {
+        from: Who,
+        worker: WorkerId,
+        incarnation: Incarnation,
+        nonce: Nonce,
+    },
     /// A commit that has left its process.
     Commit(Transaction),
     /// The worker with this number is started, unless it runs.
@@ -147,6 +152,8 @@ pub(super) struct World {
     pub(super) acted_at: Micros,
     /// Units that were started or told to stop since the last change, and how often they were started.
     pub(super) touched: BTreeMap<UnitNumber, u32>,
+    /// Lives that others have declared over.
+    pub(super) evicted: BTreeSet<Incarnation>,
     /// Lives that ended, also when a late record of them has made them members again.
     pub(super) ended: BTreeSet<Incarnation>,
     pub(super) figures: Figures,
@@ -161,7 +168,7 @@ impl World {
         // One worker more, who comes when all is calm.
         let clocks = (0..=setup.workers).map(|_| Clock::random(&mut rng)).collect();
         // Two processes may run under one id for a while.
-        let places = (0..setup.workers + 4).map(|_| Process::default()).collect();
+        let places = (0..2 * setup.workers + 1).map(|_| Process::default()).collect();
         World {
             setup,
             switches,
@@ -188,6 +195,7 @@ impl World {
             phase: Phase::Faults,
             acted_at: 0,
             touched: BTreeMap::new(),
+            evicted: BTreeSet::new(),
             ended: BTreeSet::new(),
             figures: Figures::default(),
             history: history.then(History::default),
@@ -270,7 +278,7 @@ impl World {
             Message::Append(record, answer) => {
                 let slot = match record {
                     Record::Config(_) => CONFIG,
-                    Record::Status(record) => 1 + super::names::partition_of(record.unit),
+                    Record::Status(record) => 1 + partition_of(record.unit),
                 };
                 if self.without_leader[slot] > self.now {
                     // The client tries again.
@@ -385,7 +393,7 @@ impl World {
     }
 
     /// The members of a fold, as the control plane takes them.
-    pub(super) fn members_of(fold: &Fold) -> Arc<[crate::cluster::Member]> {
+    pub(super) fn members_of(fold: &Fold) -> Arc<[Member]> {
         fold.members.values().cloned().collect()
     }
 }
