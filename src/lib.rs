@@ -16,6 +16,7 @@ pub mod pipeline;
 pub mod plugins;
 pub mod quickstart;
 pub mod rest;
+pub mod simulation;
 pub mod standalone;
 pub mod storage;
 pub mod topics;

@@ -10,7 +10,7 @@ use connect_node::backend::ClientSettings;
 use connect_node::config::{WorkerConfig, environment};
 use connect_node::node::Node;
 use connect_node::plugins::Registry;
-use connect_node::{backend, evict, hand_back, logging, quickstart, standalone, topics};
+use connect_node::{backend, evict, hand_back, logging, quickstart, simulation, standalone, topics};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -52,6 +52,8 @@ enum Command {
     Quickstart(quickstart::Arguments),
     /// Looks into topics, also into those of a directory.
     Topics(topics::Arguments),
+    /// Simulates workers over a log with everything going wrong that may, to show that they agree. Needs no Kafka.
+    Simulate(simulation::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -105,6 +107,7 @@ fn run(command: Command) -> Result<()> {
             let backend = backend::open(&arguments.bootstrap_servers, &ClientSettings::new())?;
             topics::run(backend, &arguments)
         }
+        Command::Simulate(arguments) => simulation::run(&arguments),
     }
 }
 

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use twox_hash::XxHash3_64;
 
 use super::member::{Incarnation, Member, MemberState, WorkerId};
+use super::rules::Rules;
 
 /// A unit that is wanted.
 #[derive(Debug, Clone, Copy)]
@@ -57,12 +58,14 @@ pub(super) fn highest(members: &[Member], name: &str) -> Option<Incarnation> {
 }
 
 /// The life that should run each unit, in their order. Without members that take units, nobody.
-pub(super) fn assign(members: &[Member], units: &[Placeable<'_>]) -> Vec<Option<Incarnation>> {
+pub(super) fn assign(members: &[Member], units: &[Placeable<'_>], rules: Rules) -> Vec<Option<Incarnation>> {
     let mut plan = Plan::new(members, units);
     if !plan.slots.is_empty() {
-        let free = plan.keep();
+        let free = plan.keep(rules);
         plan.place(free);
-        plan.level();
+        if rules.level() {
+            plan.level();
+        }
     }
     let slots = &plan.slots;
     plan.owners.iter().map(|owner| owner.map(|slot| slots[slot].life)).collect()
@@ -128,12 +131,12 @@ impl<'a> Plan<'a> {
     }
 
     /// Units stay with their holders. Returns the others, in the order of their hashes.
-    fn keep(&mut self) -> Vec<usize> {
+    fn keep(&mut self, rules: Rules) -> Vec<usize> {
         let lives: BTreeMap<Incarnation, usize> =
             self.slots.iter().enumerate().map(|(slot, member)| (member.life, slot)).collect();
         let mut free = Vec::new();
         for (unit, placeable) in self.units.iter().enumerate() {
-            match placeable.holder.and_then(|life| lives.get(&life)) {
+            match placeable.holder.filter(|_| rules.keep()).and_then(|life| lives.get(&life)) {
                 Some(slot) => self.give(unit, *slot),
                 None => free.push(unit),
             }

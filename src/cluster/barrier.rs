@@ -70,6 +70,11 @@ impl Sets {
         self.gone.retain(|_, at| !aged(*at, reached, wait_ms));
     }
 
+    /// Groups with a set, or that had one.
+    pub(super) fn count(&self) -> usize {
+        self.sets.len() + self.gone.len()
+    }
+
     /// The commit of the newest set of the group; [`NO_SET`] where it has none.
     pub(super) fn commit(&self, group: Option<&Arc<str>>) -> i64 {
         group.and_then(|group| self.sets.get(group)).map_or(NO_SET, |set| set.commit)

@@ -37,6 +37,21 @@ pub struct Settings {
     pub nonce_seed: u64,
 }
 
+/// How much a control plane remembers: bounded by the members, the units that are wanted, and those that lately were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Units.
+    pub units: usize,
+    /// Entries of what finds the units that are due.
+    pub indexed: usize,
+    /// Groups with a task set, or that had one.
+    pub sets: usize,
+    /// Appends that are not answered.
+    pub appends: usize,
+    /// Members that were probed.
+    pub probes: usize,
+}
+
 /// An own append that is not acknowledged.
 struct Append {
     since: Millis,
@@ -62,6 +77,8 @@ pub struct ControlPlane {
     highest_at: i64,
     /// Whether [`ControlPlane::causal`] held at the last pass.
     was_causal: bool,
+    /// The position at the last pass.
+    was_position: i64,
     /// Whether the config topic was read to an end once.
     read_once: bool,
     /// No assignment before this.
@@ -105,7 +122,8 @@ impl ControlPlane {
         Self::with_rules(settings, Rules::ALL)
     }
 
-    pub(super) fn with_rules(settings: Settings, rules: Rules) -> Self {
+    /// With less than all rules, in tests.
+    pub(crate) fn with_rules(settings: Settings, rules: Rules) -> Self {
         ControlPlane {
             rules,
             wait_ms: fence_wait_ms(settings.fence_ms),
@@ -118,6 +136,7 @@ impl ControlPlane {
             position: 0,
             highest_at: -1,
             was_causal: true,
+            was_position: 0,
             read_once: false,
             assign_at: Millis(0),
             has_share: false,
@@ -310,9 +329,13 @@ impl ControlPlane {
             self.sets.forget(self.lease.all_reached(), self.wait_ms);
             self.units.waiting_due();
         }
+        if self.position != self.was_position {
+            self.was_position = self.position;
+            self.units.fold_due();
+        }
         if self.causal() != self.was_causal {
             self.was_causal = self.causal();
-            self.units.folding_changed();
+            self.units.waiting_due();
         }
     }
 
@@ -322,7 +345,7 @@ impl ControlPlane {
             return;
         }
         let members = self.membership.members();
-        let (wanted, held) = self.units.assign(members);
+        let (wanted, held) = self.units.assign(members, self.rules);
         self.has_share = held >= share(members, wanted);
         self.assign_at = now.plus(self.units.count() as u64 / ASSIGNED_PER_MS);
     }
@@ -493,12 +516,14 @@ impl ControlPlane {
         }
         let left_over = state.wanted.is_none();
         let due = !left_over
-            || (state.last != Register::Empty && self.sets.aged(state.group.as_ref(), reached, self.wait_ms));
+            || (self.rules.left_overs()
+                && state.last != Register::Empty
+                && self.sets.aged(state.group.as_ref(), reached, self.wait_ms));
         let here = is_here(name, state, pass);
         let free = state.free(pass.own, |life| self.membership.is_member(life), self.rules.wait_release());
-        if here && due && free && !pass.causal {
-            // Whoever released it may have seen a member that this worker does not know yet.
-            self.units.due_when_folded(name);
+        let known = !self.rules.causal() || state.known(self.position);
+        if here && due && free && !known {
+            self.units.wait_for_fold(name);
         } else if here && due && free {
             self.claims += 1;
             let claim = self.claims;
@@ -587,9 +612,20 @@ impl ControlPlane {
         self.lease_end(self.lease.reached(partition))
     }
 
+    /// How much it remembers.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            units: self.units.count(),
+            indexed: self.units.indexed(),
+            sets: self.sets.count(),
+            appends: self.appends.len(),
+            probes: self.membership.probed_members(),
+        }
+    }
+
     /// Compares what it keeps of the units with what they say.
     #[cfg(test)]
-    pub(super) fn check(&self, now: Millis) {
+    pub(crate) fn check(&self, now: Millis) {
         self.units.check(now);
     }
 

@@ -135,6 +135,11 @@ impl Membership {
         self.members.iter().any(|member| member.incarnation == incarnation)
     }
 
+    /// How many members are remembered that were probed.
+    pub(super) fn probed_members(&self) -> usize {
+        self.probes.count()
+    }
+
     /// Whether it leaves: nothing waits for a lease to come back.
     pub(super) fn leaving(&self) -> bool {
         matches!(self.phase, Phase::Leaving { .. })

@@ -20,10 +20,10 @@ mod register;
 mod rules;
 #[cfg(test)]
 mod scenarios;
-#[cfg(test)]
-mod simulation;
 mod units;
 
-pub use control_plane::{ControlPlane, Page, Report, Settings, UnitReport, Waiting};
+pub use control_plane::{ControlPlane, Kept, Page, Report, Settings, UnitReport, Waiting};
 pub use member::{Incarnation, Member, MemberState, Millis, NO_SET, Nonce, Register, RegisterFields, Unit, WorkerId};
 pub use protocol::{Action, Event, ExitReason, Token, WantedChange};
+#[cfg(test)]
+pub(crate) use rules::Rules;

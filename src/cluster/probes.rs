@@ -94,6 +94,11 @@ impl Probes {
         true
     }
 
+    /// How many lives were asked for.
+    pub(super) fn count(&self) -> usize {
+        self.probes.len()
+    }
+
     /// Forgets those who are not members any more.
     pub(super) fn retain(&mut self, members: &[Member]) {
         self.probes.retain(|life, _| members.iter().any(|member| member.incarnation == *life));

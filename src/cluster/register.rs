@@ -11,6 +11,9 @@
 //!    level, not an event: a release that was lost, or overtaken by a late record, is made good. Without: nobody runs the unit
 //!    as long as we live.
 //!
+//! A claim is written, and used, by who has folded at least as far as the writers of the records that it has read. A worker that lags would take units from one that
+//! has just joined, or take what was released for somebody else: one more start, and the wait of 3.
+//!
 //! Membership does not enter the argument for "never two": a wrong eviction moves a unit, and the registers keep the order.
 //! A holder that lives is waited for, so that its unit can stop in order.
 
@@ -220,6 +223,11 @@ impl UnitState {
             Some(held) if held.incarnation == own => false,
             Some(held) => !wait_release || !is_member(held.incarnation),
         }
+    }
+
+    /// Whether who has folded up to here has seen what the writer of the last record had.
+    pub(super) fn known(&self, position: i64) -> bool {
+        !matches!(self.last, Register::Ours(fields) if fields.at >= position)
     }
 
     /// The claim to release: the last record names us and nothing of it is ours any more.

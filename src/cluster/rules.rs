@@ -7,7 +7,7 @@ macro_rules! rules {
         /// Which rules apply: all of them.
         #[cfg(not(test))]
         #[derive(Debug, Clone, Copy)]
-        pub(super) struct Rules;
+        pub(crate) struct Rules;
 
         #[cfg(not(test))]
         impl Rules {
@@ -18,11 +18,11 @@ macro_rules! rules {
         /// Which rules apply.
         #[cfg(test)]
         #[derive(Debug, Clone, Copy)]
-        pub(super) struct Rules { $($(#[$doc])* pub(super) $name: bool,)* }
+        pub(crate) struct Rules { $($(#[$doc])* pub(crate) $name: bool,)* }
 
         #[cfg(test)]
         impl Rules {
-            pub(super) const ALL: Rules = Rules { $($name: true,)* };
+            pub(crate) const ALL: Rules = Rules { $($name: true,)* };
             $(pub(super) const fn $name(self) -> bool { self.$name })*
         }
     };
@@ -37,16 +37,22 @@ rules! {
     read_back,
     /// The holder is waited for while it is a member. Serves orderly stops, not safety.
     wait_release,
-    /// A claim waits until everything was folded that its rivals had folded.
+    /// A claim is written and used only after everything was folded that its rivals had folded. Without: units of a worker that has just joined are claimed.
     causal,
     /// Tasks of a new set wait for those of the older one. Without: two sets at once.
     barrier,
     /// A register that is merely empty is trusted only when no older view can be leased any more. Without: two sets at once.
     barrier_age,
-    /// A worker joins others only when what it found when it began has aged. Without: two sets at once.
+    /// A worker joins others only when what it found when it began has aged. Argued, not observed: the simulator finds no failure without it.
     barrier_first,
     /// Only units that are due are compared. Without: the same is done, with more work.
     only_due,
     /// Claims of an older set are released, also by a worker that will own the unit again. Without: deadlock.
     release_own,
+    /// The status of a unit that is not wanted any more is removed. Without: it stays.
+    left_overs,
+    /// Units stay with their holders. Without: a change moves units that nobody touched.
+    keep,
+    /// A member that is new takes its share from others. Without: it has none until something else moves.
+    level,
 }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use super::assignment::{Placeable, assign};
 use super::member::{Incarnation, Member, Millis, Unit};
 use super::register::{BarrierView, Mine, UnitState};
+use super::rules::Rules;
 
 type Name = Arc<str>;
 
@@ -34,8 +35,8 @@ pub(super) struct Units {
     due: BTreeSet<Name>,
     /// Those that may take a step when an end is reached or more is folded.
     waiting: BTreeSet<Name>,
-    /// Those that are compared again when more is folded.
-    blocked: BTreeSet<Name>,
+    /// Those that would be claimed if more was folded.
+    behind: BTreeSet<Name>,
     /// Those that run, are claimed or are held here.
     busy: BTreeSet<Name>,
     /// When units change by time alone.
@@ -168,18 +169,6 @@ impl Units {
         self.due.extend(self.waiting.iter().cloned());
     }
 
-    /// This unit is due when everything is folded that others had folded.
-    pub(super) fn due_when_folded(&mut self, name: &Name) {
-        self.blocked.insert(name.clone());
-    }
-
-    /// That has changed.
-    pub(super) fn folding_changed(&mut self) {
-        self.waiting_due();
-        let blocked = std::mem::take(&mut self.blocked);
-        self.due.extend(blocked.into_iter().filter(|name| self.states.contains_key(name)));
-    }
-
     pub(super) fn all_due(&mut self) {
         self.due.extend(self.states.keys().cloned());
     }
@@ -260,8 +249,25 @@ impl Units {
         self.states.len()
     }
 
+    /// It will be claimed when more is folded.
+    pub(super) fn wait_for_fold(&mut self, name: &Name) {
+        self.behind.insert(name.clone());
+    }
+
+    /// More is folded.
+    pub(super) fn fold_due(&mut self) {
+        let behind = std::mem::take(&mut self.behind);
+        self.due.extend(behind.into_iter().filter(|name| self.states.contains_key(name)));
+    }
+
+    /// How many entries the indexes have.
+    pub(super) fn indexed(&self) -> usize {
+        let grouped: usize = self.groups.values().map(BTreeSet::len).sum();
+        grouped + self.due.len() + self.waiting.len() + self.busy.len() + self.deadlines.len()
+    }
+
     /// Works out who should run each wanted unit. Returns how many there are, and how many this worker holds.
-    pub(super) fn assign(&mut self, members: &[Member]) -> (usize, usize) {
+    pub(super) fn assign(&mut self, members: &[Member], rules: Rules) -> (usize, usize) {
         self.unassigned = false;
         let placeable = |(name, state): (&'_ Name, &'_ UnitState)| (name.clone(), state.group.clone(), state.placed());
         let all: Vec<_> = self.states.iter().map(placeable).collect();
@@ -270,7 +276,7 @@ impl Units {
             .filter_map(|(name, group, placed)| Some(Placeable { name, group: group.as_ref(), holder: (*placed)? }))
             .collect();
         let held = wanted.iter().filter(|unit| unit.holder.is_some() && unit.holder == self.own).count();
-        let mut owners = assign(members, &wanted).into_iter();
+        let mut owners = assign(members, &wanted, rules).into_iter();
         for (name, _, placed) in &all {
             let owner = placed.and_then(|_| owners.next().flatten());
             if let Some(state) = self.states.get_mut(name).filter(|state| state.owner != owner) {

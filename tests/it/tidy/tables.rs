@@ -20,6 +20,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["connect_api"]),
     ("backend", &["connect_api"]),
     ("cluster", &[]),
+    ("simulation", &["cluster"]),
     ("json", &["connect_api"]),
     ("metrics", &[]),
     ("logging", &[]),
@@ -102,11 +103,6 @@ pub const SLEEPS: &[(&str, usize, &str)] = &[
 
 /// Test files with tests that do not run by default: file, how many, who runs them and when.
 pub const IGNORED: &[(&str, usize, &str)] = &[
-    (
-        "src/cluster/simulation.rs",
-        1,
-        "takes a minute; run after a change of a rule, the same check with fewer seeds always runs",
-    ),
     ("src/cluster/assignment/tests.rs", 1, "a measurement for the docs, which asserts nothing"),
     ("src/actors/herder/tests/many.rs", 1, "a measurement, which asserts nothing; run when a start became slow"),
     ("tests/it/guards/mod.rs", 1, "builds the program for each guard; run after a change of one, and before a release"),
