@@ -384,7 +384,7 @@ impl World {
             self.places[who.place].stalled_until[CONFIG] = self.now + self.rng.u64(0..self.fence());
         }
         let others = (0..self.places.len()).filter(|place| ![holder, who.place].contains(place));
-        let other = others.filter(|place| self.places[*place].plane.is_some()).last();
+        let other = others.rev().find(|place| self.places[*place].plane.is_some());
         if let Some(place) = other {
             let worker = self.places[place].worker;
             self.down(place, "crashes");

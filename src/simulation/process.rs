@@ -159,10 +159,10 @@ impl World {
         let process = &mut self.places[place];
         let (Some(plane), Some(clock)) = (&process.plane, process.clock) else { return };
         let mut returned = [false; PARTITIONS];
-        for partition in 0..PARTITIONS {
+        for (partition, returned) in returned.iter_mut().enumerate() {
             let until = plane.lease_of(partition as i32).map_or(0, |until| clock.when(until));
             let before = std::mem::replace(&mut process.leases[partition], until);
-            returned[partition] = before <= now && until > now;
+            *returned = before <= now && until > now;
         }
         if returned.contains(&true) {
             let units: Vec<UnitNumber> =
