@@ -7,7 +7,7 @@
 //! 2. *Place*: the others go, in the order of their hashes, each to a member that has room: first to those that are not settled yet, then to those below 1.1 times the
 //!    mean. Of these to one that has the fewest units of the same group, and of these to the one with the highest score.
 //! 3. *Level*: a member is *unsettled* from when it joins until it once held the mean, rounded down. Unsettled members take units from those above the mean, as few
-//!    as needed, those first of which they have no other of the group, and of these those with their own highest score.
+//!    as needed, those with their own highest score. The order is by nothing else, so that what is left to move does not depend on what has moved.
 //!
 //! So an addition or a deletion moves nothing else, a lost member moves what it held, and a new one takes its share. Run again on its own result, this
 //! moves nothing. Two workers that know different holders for a moment may differ in the answer: registers decide.
@@ -179,16 +179,13 @@ impl<'a> Plan<'a> {
         let above = |owner: &Option<usize>| owner.is_some_and(|owner| self.slots[owner].load > self.share);
         let mut theirs: Vec<usize> = (0..self.units.len()).filter(|unit| above(&self.owners[*unit])).collect();
         theirs.sort_by_cached_key(|unit| (Reverse(score(self.units[*unit].name, seed)), *unit));
-        for spread in [true, false] {
-            for unit in &theirs {
-                if self.slots[slot].load >= self.share {
-                    return;
-                }
-                let Some(owner) = self.owners[*unit].filter(|owner| *owner != slot) else { continue };
-                let alone = self.of_group(*unit, slot) == 0;
-                if self.slots[owner].load > self.share && (alone || !spread) {
-                    self.give(*unit, slot);
-                }
+        for unit in theirs {
+            if self.slots[slot].load >= self.share {
+                return;
+            }
+            let owner = self.owners[unit].filter(|owner| *owner != slot);
+            if owner.is_some_and(|owner| self.slots[owner].load > self.share) {
+                self.give(unit, slot);
             }
         }
     }
