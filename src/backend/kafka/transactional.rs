@@ -12,8 +12,6 @@ use crate::backend::{Ack, BackendError, ClientSettings, ProducerRecord, RecordWr
 
 /// Bytes of a transaction that are in flight at most.
 const MAX_BYTES: usize = 16 << 20;
-/// How long one attempt to fence others may take.
-const INIT_TIMEOUT: Duration = Duration::from_millis(400);
 /// How long offsets may take to be added.
 const OFFSETS_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a single record may be without an answer. The client gives up on it after `transaction.timeout.ms`, a minute unless set.
@@ -81,11 +79,11 @@ impl KafkaTransactionalWriter {
 
 /// Fences all others. The client asks for the coordinator at once, and where no broker is connected yet only again after 500 ms: so it gets
 /// connected before. Where it fences the writer of an open transaction, the coordinator aborts that first and asks for patience, which the client has for
-/// 500 ms: a new one is faster.
+/// 500 ms.
 fn init(client: &Client, timeout: Duration) -> Result<()> {
     let begun = Instant::now();
     client.await_brokers_blocking(timeout)?;
-    client.init_transactions(timeout.saturating_sub(begun.elapsed()).min(INIT_TIMEOUT))
+    client.init_transactions(timeout.saturating_sub(begun.elapsed()))
 }
 
 /// Notes where records lie, or why the first of them failed. What a dropped `send` of the same transaction left behind has a sequence

@@ -46,6 +46,9 @@ const RACE_MEMORY: Duration = Duration::from_secs(10);
 /// How long a worker keeps the id while others may wait for it. To take it over costs about as much as ten transactions, so not less.
 const HOLD: Duration = Duration::from_millis(300);
 
+/// How long it may take to take the id over then. From a writer at work it takes half a second, and a new attempt may be faster.
+const TAKE_OVER_TIMEOUT: Duration = Duration::from_millis(400);
+
 /// The turn of a worker has come when nobody has written for so long, at random between these, so that of those who wait one goes first. Who gave the
 /// id up waits longest.
 const MIN_QUIET: Duration = Duration::from_millis(40);
@@ -285,7 +288,9 @@ impl TopicLog {
                 self.let_finish(transactions, deadline).await?;
                 transactions.may_have_aborted();
                 let Transactions { backend, settings, id, .. } = transactions;
-                let writer = backend.transactional_writer(settings, id, remaining(deadline)).await?;
+                let racing = transactions.raced_lately().is_some();
+                let limit = if racing { remaining(deadline).min(TAKE_OVER_TIMEOUT) } else { remaining(deadline) };
+                let writer = backend.transactional_writer(settings, id, limit).await?;
                 Ok(Holder { writer, caught_up: false, since: Instant::now() })
             }
         }
