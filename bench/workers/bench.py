@@ -119,20 +119,17 @@ def rolling(options, group):
     group.start(5)
     group.create(options.connectors)
     places = group.await_running()
+    group.claims()
     moves, most_of_one = dict.fromkeys(places, 0), 0
     begin = time.monotonic()
     for worker in range(5):
-        during = dict.fromkeys(places, 0)
         group.stop(worker)
         group.restart(worker)
         group.await_loads(lambda loads, worker=worker: loads[worker] >= 2 * options.connectors // 5)
-        after = group.await_running()
+        group.await_running()
         for unit, count in group.claims().items():
-            during[unit] = count
-        most_of_one = max([most_of_one, *during.values()])
-        for unit, count in during.items():
+            most_of_one = max(most_of_one, count)
             moves[unit] += count
-        places = after
     windows = [(begin, time.monotonic(), tasks_of(places))]
     group.settle()
     return {"most moves of a unit while one worker is restarted": most_of_one, "most moves of a unit in all": max(moves.values()),

@@ -165,7 +165,7 @@ class Group:
         counts = {}
         for unit in self.runs():
             counts[unit] = counts.get(unit, 0) + 1
-        since = {unit: count - self.seen_claims.get(unit, 1) for unit, count in counts.items()}
+        since = {unit: count - self.seen_claims.get(unit, 0) for unit, count in counts.items()}
         self.seen_claims = counts
         return since
 

@@ -28,13 +28,11 @@ impl Herder {
             }
             Action::AppendDraining { token, incarnation, nonce } => {
                 let record = self.member_record(MemberState::Draining, nonce, Some(incarnation), true);
-                let id = self.parts.identity.worker_id.clone();
-                self.append(token, ConfigRecord::Member(id, Some(record)), context);
+                self.append_own(token, record, context);
             }
             Action::AppendSettled { token, incarnation, nonce } => {
                 let record = self.member_record(MemberState::Joined, nonce, Some(incarnation), true);
-                let id = self.parts.identity.worker_id.clone();
-                self.append(token, ConfigRecord::Member(id, Some(record)), context);
+                self.append_own(token, record, context);
             }
             Action::AppendGone { token } => {
                 self.append(token, plan::member_gone(&self.parts.identity.worker_id), context);
@@ -144,6 +142,11 @@ impl Herder {
             }
             herder.step(Event::ProbeAnswered { worker, incarnation, alive }, context);
         }));
+    }
+
+    fn append_own(&mut self, token: Token, record: MemberRecord, context: &mut Context<Self>) {
+        let id = self.parts.identity.worker_id.clone();
+        self.append(token, ConfigRecord::Member(id, Some(record)), context);
     }
 
     fn append(&mut self, token: Token, record: ConfigRecord, context: &mut Context<Self>) {

@@ -406,7 +406,8 @@ impl RecordWriter for KafkaWriter {
     }
 
     fn refused_login(&self) -> Option<BackendError> {
-        self.producer.client().failure_since(self.failures)
+        // A client that broke is replaced; that is no refusal.
+        self.producer.client().failure_since(self.failures).filter(|error| matches!(error, BackendError::Refused(_)))
     }
 
     async fn flush(&self, timeout: Duration) -> Result<()> {
@@ -474,6 +475,19 @@ mod tests {
         let sent = writer.send(&[record]);
         assert!(matches!(sent, Err(BackendError::Fatal(_))), "{sent:?}");
         assert!(producer.fatal_error().is_some());
+    }
+
+    /// A task of a client that broke gets a new one instead of failing.
+    #[tokio::test]
+    async fn a_broken_client_is_no_refused_login() {
+        let settings = ClientSettings::from([("bootstrap.servers".to_owned(), NOWHERE.to_owned())]);
+        let producer = Producer::start(&client_config::producer(&settings)).unwrap();
+        let older = KafkaWriter::new(Arc::clone(&producer), 1000).unwrap();
+        producer.client().note_failure(BackendError::Fatal("broken".into()));
+        assert!(older.refused_login().is_none());
+        producer.client().note_failure(BackendError::Refused("not you".into()));
+        assert!(older.refused_login().is_some());
+        assert!(KafkaWriter::new(producer, 1000).unwrap().refused_login().is_none(), "it has tried nothing yet");
     }
 
     #[tokio::test]
