@@ -9,13 +9,16 @@
 //! 3. *Level*: a member is *unsettled* from when it joins until it once held the mean, rounded down. Unsettled members take units from those above the mean, as few
 //!    as needed, those with their own highest score. The order is by nothing else, so that what is left to move does not depend on what has moved.
 //!
+//! Who gets a unit as the *second choice*, since those it would rather go to have no room, lets a moment pass before it claims it: how full they are is what
+//! workers that read a few milliseconds apart see differently.
+//!
 //! So an addition or a deletion moves nothing else, a lost member moves what it held, and a new one takes its share. Run again on its own result, this
 //! moves nothing. Two workers that know different holders for a moment may differ in the answer: registers decide.
 //!
 //! The score of a unit at a member is XXH3-64 of its name, seeded with XXH3-64 of the worker id. It is frozen: workers of different versions have to agree.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use twox_hash::XxHash3_64;
@@ -32,6 +35,15 @@ pub(super) struct Placeable<'a> {
     pub(super) group: Option<&'a Arc<str>>,
     /// The life that its register names as the holder, whether or not that is over.
     pub(super) holder: Option<Incarnation>,
+}
+
+/// Who should run a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// This life.
+    pub(super) life: Incarnation,
+    /// Only because a better one has no room.
+    pub(super) second_choice: bool,
 }
 
 fn seed(worker: &WorkerId) -> u64 {
@@ -58,7 +70,7 @@ pub(super) fn highest(members: &[Member], name: &str) -> Option<Incarnation> {
 }
 
 /// The life that should run each unit, in their order. Without members that take units, nobody.
-pub(super) fn assign(members: &[Member], units: &[Placeable<'_>], rules: Rules) -> Vec<Option<Incarnation>> {
+pub(super) fn assign(members: &[Member], units: &[Placeable<'_>], rules: Rules) -> Vec<Option<Owner>> {
     let mut plan = Plan::new(members, units);
     if !plan.slots.is_empty() {
         let free = plan.keep(rules);
@@ -68,7 +80,10 @@ pub(super) fn assign(members: &[Member], units: &[Placeable<'_>], rules: Rules) 
         }
     }
     let slots = &plan.slots;
-    plan.owners.iter().map(|owner| owner.map(|slot| slots[slot].life)).collect()
+    let owner = |(unit, slot): (usize, &Option<usize>)| {
+        slot.map(|slot| Owner { life: slots[slot].life, second_choice: plan.second_choice.contains(&(unit, slot)) })
+    };
+    plan.owners.iter().enumerate().map(owner).collect()
 }
 
 /// A member that takes units.
@@ -85,6 +100,8 @@ struct Plan<'a> {
     slots: Vec<Slot>,
     /// By unit.
     owners: Vec<Option<usize>>,
+    /// Units that went to this slot only because a better one has no room.
+    second_choice: BTreeSet<(usize, usize)>,
     /// How many units of a group each slot has.
     spread: BTreeMap<&'a str, Vec<u32>>,
     share: usize,
@@ -104,7 +121,8 @@ impl<'a> Plan<'a> {
         let slots: Vec<Slot> = takers.iter().map(slot).collect();
         let most = (11 * units.len()).div_ceil(10 * slots.len().max(1));
         let owners = vec![None; units.len()];
-        Plan { units, slots, owners, spread: BTreeMap::new(), share: share(members, units.len()), most }
+        let share = share(members, units.len());
+        Plan { units, slots, owners, second_choice: BTreeSet::new(), spread: BTreeMap::new(), share, most }
     }
 
     /// How many units of the group of this unit the slot has.
@@ -150,7 +168,12 @@ impl<'a> Plan<'a> {
             let wants = |slot: &Slot| !slot.settled && slot.load < self.share;
             let has_room = |slot: &Slot| slot.load < self.most;
             // Somebody has room: together they have room for 1.1 times the units.
-            if let Some(slot) = self.best(unit, wants).or_else(|| self.best(unit, has_room)) {
+            if let Some(slot) = self.best(unit, wants) {
+                self.give(unit, slot);
+            } else if let Some(slot) = self.best(unit, has_room) {
+                if self.best(unit, |_| true) != Some(slot) {
+                    self.second_choice.insert((unit, slot));
+                }
                 self.give(unit, slot);
             }
         }

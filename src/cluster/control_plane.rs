@@ -23,6 +23,10 @@ pub use report::{Page, Report, UnitReport, Waiting};
 /// Between two attempts at a status write that failed.
 const WRITE_RETRY_MS: u64 = 500;
 
+/// How long a worker that owns a unit as the second choice lets the first one claim it: some times what a record takes from one worker to another.
+/// Two claims that cross cost a start in vain and the fence time.
+const SECOND_CHOICE_MS: u64 = 100;
+
 /// Units for which the next assignment waits one millisecond longer: it looks at all units, which takes about a hundredth of that time.
 const ASSIGNED_PER_MS: u64 = 100;
 
@@ -345,7 +349,7 @@ impl ControlPlane {
             return;
         }
         let members = self.membership.members();
-        let (wanted, held) = self.units.assign(members, self.rules);
+        let (wanted, held) = self.units.assign(members, now.plus(SECOND_CHOICE_MS), self.rules);
         self.has_share = held >= share(members, wanted);
         self.assign_at = now.plus(self.units.count() as u64 / ASSIGNED_PER_MS);
     }
@@ -524,7 +528,7 @@ impl ControlPlane {
         let known = !self.rules.causal() || state.known(self.position);
         if here && due && free && !known {
             self.units.wait_for_fold(name);
-        } else if here && due && free {
+        } else if here && due && free && now >= state.claim_at {
             self.claims += 1;
             let claim = self.claims;
             let token = self.write(name, Some(claim), now);

@@ -124,6 +124,8 @@ pub(super) struct UnitState {
     /// When the last write was acknowledged or given up. What was read says something about it only when an end was reached
     /// that was asked for after this.
     pub(super) written_at: Option<Millis>,
+    /// Not claimed before: another worker may see a better place for it.
+    pub(super) claim_at: Millis,
     /// No new write before: the last one failed.
     pub(super) retry_at: Millis,
 }
@@ -141,6 +143,7 @@ impl UnitState {
             mine: Mine::Idle,
             writing: None,
             written_at: None,
+            claim_at: Millis(0),
             retry_at: Millis(0),
         }
     }

@@ -52,7 +52,7 @@ pub(super) struct Units {
 struct Indexed {
     waiting: bool,
     busy: bool,
-    deadlines: [Option<Millis>; 2],
+    deadlines: [Option<Millis>; 3],
 }
 
 impl Indexed {
@@ -64,10 +64,11 @@ impl Indexed {
             Mine::Idle => state.wanted.is_none() || held,
         };
         let runs = matches!(state.mine, Mine::Running(_) | Mine::Claiming { .. });
+        let set = |at| Some(at).filter(|at| *at > Millis(0));
         Indexed {
             waiting,
             busy: state.writing.is_some() || runs || held,
-            deadlines: [state.contested_until, Some(state.retry_at).filter(|at| *at > Millis(0))],
+            deadlines: [state.contested_until, set(state.claim_at), set(state.retry_at)],
         }
     }
 }
@@ -266,8 +267,8 @@ impl Units {
         grouped + self.due.len() + self.waiting.len() + self.busy.len() + self.deadlines.len()
     }
 
-    /// Works out who should run each wanted unit. Returns how many there are, and how many this worker holds.
-    pub(super) fn assign(&mut self, members: &[Member], rules: Rules) -> (usize, usize) {
+    /// Works out who should run each wanted unit. What this worker owns as the second choice it does not claim before `second_claim_at`. Returns how many there are, and how many this worker holds.
+    pub(super) fn assign(&mut self, members: &[Member], second_claim_at: Millis, rules: Rules) -> (usize, usize) {
         self.unassigned = false;
         let placeable = |(name, state): (&'_ Name, &'_ UnitState)| (name.clone(), state.group.clone(), state.placed());
         let all: Vec<_> = self.states.iter().map(placeable).collect();
@@ -279,9 +280,11 @@ impl Units {
         let mut owners = assign(members, &wanted, rules).into_iter();
         for (name, _, placed) in &all {
             let owner = placed.and_then(|_| owners.next().flatten());
-            if let Some(state) = self.states.get_mut(name).filter(|state| state.owner != owner) {
-                state.owner = owner;
-                self.due.insert(name.clone());
+            let life = owner.map(|owner| owner.life);
+            if self.states.get(name).is_some_and(|state| state.owner != life) {
+                let waits = owner.is_some_and(|owner| owner.second_choice && Some(owner.life) == self.own);
+                let claim_at = if waits { second_claim_at } else { Millis(0) };
+                self.change(name, |state| (state.owner, state.claim_at) = (life, claim_at));
             }
         }
         (wanted.len(), held)

@@ -43,7 +43,7 @@ impl Cluster {
             .iter()
             .map(|(name, group, holder)| Placeable { name, group: group.as_ref(), holder: *holder })
             .collect();
-        assign(members, &units, Rules::ALL)
+        assign(members, &units, Rules::ALL).into_iter().map(|owner| owner.map(|owner| owner.life)).collect()
     }
 
     /// Hands everything over; how many units that had a holder among the members changed it.

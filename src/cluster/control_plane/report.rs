@@ -66,6 +66,8 @@ pub enum Waiting {
     Writing,
     /// The last write to its register failed; this many milliseconds until the next one.
     Retry(u64),
+    /// It came to this worker since a better one has no room; for this many milliseconds that one may claim it.
+    SecondChoice(u64),
     /// The claim was written and not read back.
     ClaimNotRead,
     /// This worker has no lease.
@@ -91,6 +93,7 @@ impl fmt::Display for Waiting {
             Waiting::Stopping => f.write_str("an older run on this worker has not ended yet"),
             Waiting::Writing => f.write_str("a write to its register is not acknowledged yet"),
             Waiting::Retry(ms) => write!(f, "a write to its register failed, and is tried again in {ms} ms"),
+            Waiting::SecondChoice(ms) => write!(f, "a better worker without room may claim it for another {ms} ms"),
             Waiting::ClaimNotRead => f.write_str("claim not read back"),
             Waiting::NoLease => f.write_str("this worker has no lease"),
             Waiting::Contested(ms) => write!(f, "contested for another {ms} ms: its last holder may still run it"),
@@ -216,6 +219,7 @@ impl ControlPlane {
             Some(_) if state.writing.is_some() => Waiting::Writing,
             Some(_) if now < state.retry_at => Waiting::Retry(state.retry_at.since(now)),
             Some(_) if !self.causal() => Waiting::Behind,
+            Some(_) if now < state.claim_at => Waiting::SecondChoice(state.claim_at.since(now)),
             Some(_) => Waiting::Due,
         })
     }

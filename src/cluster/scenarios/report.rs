@@ -1,5 +1,6 @@
 //! What a control plane tells people, above all what a unit waits for.
 
+use super::super::assignment::highest;
 use super::super::control_plane::{Page, Report};
 use super::*;
 
@@ -135,4 +136,34 @@ fn a_claim_waits_for_the_fold_of_others_and_a_left_over_for_nothing() {
     worker.fold();
     assert_eq!(waiting(&worker, "connector-c"), "");
     assert_eq!(report(&worker).units[0].owner, None);
+}
+
+/// How full a worker is, two that read at different times see differently.
+#[test]
+fn who_owns_a_unit_as_the_second_choice_claims_it_late() {
+    for first_choice_claims in [true, false] {
+        let mut worker = Scenario::joined();
+        worker.members.push(member("other", 30, Nonce(99)));
+        let members = worker.members.clone();
+        let others = |name: &String| highest(&members, name) == Some(Incarnation(30));
+        let names: Vec<_> = (0..).map(|number| format!("connector-{number}")).filter(others).take(3).collect();
+        worker.wanted = names.iter().map(|name| unit(name, NO_SET)).collect();
+        let said = worker.fold();
+        assert!(said.iter().all(|said| !said.starts_with("claim")), "{said:?}");
+        let units = report(&worker).units;
+        let mine = units.iter().find(|unit| unit.owner == Some("me".into())).unwrap().name.clone();
+        for name in names.iter().filter(|name| **name != *mine) {
+            assert_eq!(worker.read(name, held(30, 1)), NOTHING);
+        }
+        worker.now += 60;
+        assert_eq!(waiting(&worker, &mine), "a better worker without room may claim it for another 40 ms");
+        assert_eq!(worker.give(Event::Tick), NOTHING);
+        if first_choice_claims {
+            assert_eq!(worker.read(&mine, held(30, 2)), NOTHING);
+        }
+        worker.now += 40;
+        let claim = format!("claim {mine} #1");
+        let expected = if first_choice_claims { &[][..] } else { &[&*claim] };
+        assert_eq!(worker.give(Event::Tick), expected);
+    }
 }

@@ -1,0 +1,115 @@
+//! Workers that write to the config topic at the same time.
+
+use super::super::topic_log::CompareError;
+use super::super::turns::{GRACE, PATIENCE};
+use super::transactions::Wrapped;
+use super::*;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+const WORKERS: usize = 5;
+
+/// As with Kafka: a transaction takes some milliseconds, and to take the id over some hundred.
+async fn busy_members(cluster: &Cluster, taken_over: &Arc<AtomicUsize>) -> Vec<Arc<ConfigStore>> {
+    let mut stores = Vec::new();
+    for _ in 0..WORKERS {
+        let slow = Wrapped {
+            delay: Duration::from_millis(10),
+            take_over_delay: Duration::from_millis(100),
+            taken_over: taken_over.clone(),
+            ..Wrapped::new(cluster.backend.clone())
+        };
+        stores.push(Arc::new(open_member(Arc::new(slow)).await));
+    }
+    stores
+}
+
+/// From one that is fenced for the first time on, so that all ask for turns.
+async fn contend(stores: &[Arc<ConfigStore>]) {
+    for round in 0..2 {
+        for (number, store) in stores.iter().enumerate() {
+            store.put(move |state| create(state, &format!("first-{round}-{number}"))).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_that_write_at_once_do_not_snatch_the_id_from_each_other() {
+    const CLIENTS: usize = 4;
+    const WRITES: usize = 25;
+    let cluster = Cluster::new().await;
+    let taken_over = Arc::<AtomicUsize>::default();
+    let stores = busy_members(&cluster, &taken_over).await;
+    contend(&stores).await;
+    let (before, turns) = (taken_over.load(Ordering::Relaxed), stores[0].snapshot().turns().ended());
+    let mut clients = JoinSet::new();
+    for client in 0..WORKERS * CLIENTS {
+        let store = stores[client % WORKERS].clone();
+        clients.spawn(async move {
+            let mut longest = Duration::ZERO;
+            for number in 0..WRITES {
+                let begun = Instant::now();
+                store.put(move |state| create(state, &format!("c-{client}-{number}"))).await.unwrap();
+                longest = longest.max(begun.elapsed());
+            }
+            longest
+        });
+    }
+    let longest = clients.join_all().await.into_iter().max().unwrap();
+    let read_all = stores[0].log().read_to_end(LIMIT).await;
+    read_all.unwrap();
+    let state = stores[0].snapshot();
+    assert_eq!(state.connectors().len(), 2 * WORKERS + WORKERS * CLIENTS * WRITES);
+    let (taken_over, turns) = (taken_over.load(Ordering::Relaxed) - before, state.turns().ended() - turns);
+    println!("{taken_over} times taken over in {turns} turns; the longest write took {longest:?}");
+    assert!(taken_over as u64 <= turns, "taken over {taken_over} times in {turns} turns");
+    // A turn of each, and some that were lost.
+    assert!(longest < PATIENCE, "a write took {longest:?}");
+    assert!(!state.turns_wait(), "{:?}", state.turns());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_one_name_at_once_there_is_one_and_no_turn_is_left_over() {
+    let cluster = Cluster::new().await;
+    let taken_over = Arc::<AtomicUsize>::default();
+    let stores = busy_members(&cluster, &taken_over).await;
+    contend(&stores).await;
+    for round in 0..10 {
+        let before = taken_over.load(Ordering::Relaxed);
+        let mut clients = JoinSet::new();
+        for store in &stores {
+            let store = store.clone();
+            clients.spawn(async move { store.put(move |state| create(state, &format!("same-{round}"))).await });
+        }
+        let outcomes = clients.join_all().await;
+        let taken = |outcome: &&Result<_, _>| matches!(outcome, Err(CompareError::Rejected(_)));
+        assert_eq!(outcomes.iter().filter(taken).count(), WORKERS - 1, "{outcomes:?}");
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
+        let taken_over = taken_over.load(Ordering::Relaxed) - before;
+        assert!(taken_over <= 1, "those who are too late need no transaction: taken over {taken_over} times");
+    }
+    stores[0].log().read_to_end(LIMIT).await.unwrap();
+    assert!(!stores[0].snapshot().turns_wait());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_ends_while_it_waits_is_waited_for_once_and_who_is_evicted_not_at_all() {
+    let cluster = Cluster::new().await;
+    for is_member in [true, false] {
+        let dead = open_configs(cluster.backend.clone()).await;
+        if is_member {
+            dead.append(&plan::member_joined(dead.writer(), member(1)), LIMIT).await.unwrap();
+        }
+        dead.append(&ConfigRecord::Turn(dead.writer().to_owned(), true), LIMIT).await.unwrap();
+        let store = open_member(cluster.backend.clone()).await;
+        assert!(store.snapshot().turns_wait());
+        let begun = Instant::now();
+        store.put(move |state| create(state, &format!("first-{is_member}"))).await.unwrap();
+        let waited = begun.elapsed();
+        assert_eq!(waited >= PATIENCE, is_member, "{waited:?}");
+        assert!(waited >= GRACE, "{waited:?}");
+        store.put(move |state| create(state, &format!("second-{is_member}"))).await.unwrap();
+        assert!(begun.elapsed() < waited + GRACE, "the second write waits again");
+        assert!(!store.snapshot().turns_wait());
+    }
+}
