@@ -73,6 +73,7 @@ fn store_settings(config: &WorkerConfig) -> Result<ConfigStoreSettings, ConnectE
         log: LogSettings { reader, writer: writer.clone(), writer_max_bytes: WRITER_MAX_BYTES, isolation },
         transactional_writer: writer,
         transactional_id: format!("connect-cluster-{}", config.group_id),
+        writer: None,
     })
 }
 
@@ -92,7 +93,8 @@ async fn refuse_living_java(backend: &dyn Backend, group: &str) -> Result<()> {
 /// Writes the tombstones of all workers in the log, if none of them answers.
 async fn remove_dead_workers(store: &ConfigStore, say: &mut impl FnMut(String)) -> Result<()> {
     for _ in 0..ATTEMPTS {
-        let members: Vec<_> = store.snapshot().members().map(|(id, entry)| (id.to_owned(), entry.clone())).collect();
+        let state = store.snapshot();
+        let members: Vec<_> = state.members().map(|(id, entry)| (id.to_owned(), entry.clone())).collect();
         refuse_living(&members).await?;
         // A transaction that a dead worker left open may hide a worker behind it.
         if store.release_blocked_readers(BROKER_TIMEOUT).await? {
@@ -100,7 +102,7 @@ async fn remove_dead_workers(store: &ConfigStore, say: &mut impl FnMut(String)) 
             store.log().read_to_end(BROKER_TIMEOUT).await?;
             continue;
         }
-        if members.is_empty() {
+        if members.is_empty() && !state.turns_wait() {
             say("no record of a worker is left in the topic".into());
             return Ok(());
         }

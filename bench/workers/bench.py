@@ -31,7 +31,10 @@ def main():
     except BaseException:
         print(f"logs are kept in {work}", file=sys.stderr)
         raise
-    shutil.rmtree(work)
+    if options.keep_logs:
+        print(f"logs are kept in {work}", file=sys.stderr)
+    else:
+        shutil.rmtree(work)
     pathlib.Path(options.json).write_text(json.dumps(results, indent=2) + "\n")
     for name, figures in results.items():
         print(f"\n{name}\n\n| | |\n| --- | ---: |")
@@ -46,6 +49,7 @@ def parse_options():
     parser.add_argument("--rounds", type=int, default=10, help="of leave (default 10)")
     parser.add_argument("--many", type=int, default=10_000, help="connectors of many (default 10000)")
     parser.add_argument("--node", default=str(ROOT / "target/release/connect-node"), help="the connect-node to measure")
+    parser.add_argument("--keep-logs", action="store_true", help="keep the workers' logs; RUST_LOG says what they hold")
     parser.add_argument("--json", default=str(ROOT / "target/workers.json"), help="where all figures go")
     return parser.parse_args()
 
@@ -142,7 +146,7 @@ def writers(options, group):
     names = [f"w{n}" for n in range(500)]
     begin = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(20) as clients:
-        answers = list(clients.map(lambda name: group.post(name, random.randrange(5)), names))
+        answers = list(clients.map(lambda name: group.post(name, random.randrange(5), group.idle()), names))
     created = time.monotonic()
     group.names += names
     group.await_running()
@@ -161,7 +165,7 @@ def same_name(options, group):
     with concurrent.futures.ThreadPoolExecutor(5) as clients:
         for round_ in range(100):
             name = f"same-{round_}"
-            statuses = sorted(status for status, _ in clients.map(lambda at, name=name: group.post(name, at), range(5)))
+            statuses = sorted(status for status, _ in clients.map(lambda at, name=name: group.post(name, at, group.idle()), range(5)))
             odd += statuses != [201, 409, 409, 409, 409]
     return {"rounds": 100, "rounds without exactly one 201 and four 409": odd}
 
@@ -172,7 +176,7 @@ def many(options, group):
     names = [f"m{n}" for n in range(options.many)]
     begin = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(16) as clients:
-        answers = list(clients.map(lambda name: group.post(name, 0, idle=True), names))
+        answers = list(clients.map(lambda name: group.post(name, 0, group.idle()), names))
     assert all(status == 201 for status, _ in answers), "not all were created"
     created = time.monotonic() - begin
     group.names += names

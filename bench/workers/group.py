@@ -104,13 +104,18 @@ class Group:
             assert status == 201, f"{name} was answered with {status}"
             self.names.append(name)
 
-    def post(self, name, at, idle=False):
-        source = {"connector.class": "VerifiableSourceConnector", "topic": f"{self.name}-{name}", "throughput": str(THROUGHPUT), **WITH_TIME}
-        config = {**source, "tasks.max": "1", "name": name}
-        if idle:
-            file = self.place / "idle"
-            file.touch()
-            config = {"connector.class": "FileStreamSource", "topic": "idle", "file": str(file)}
+    def numbered(self, name):
+        """A source whose records can be followed."""
+        return {"connector.class": "VerifiableSourceConnector", "topic": f"{self.name}-{name}", "throughput": str(THROUGHPUT), **WITH_TIME}
+
+    def idle(self):
+        """A source with nothing to do."""
+        file = self.place / "idle"
+        file.touch()
+        return {"connector.class": "FileStreamSource", "topic": "idle", "file": str(file)}
+
+    def post(self, name, at, source=None):
+        config = {**(source or self.numbered(name)), "tasks.max": "1", "name": name}
         begin = time.monotonic()
         status, text = request(self.workers[at]["port"], "POST", "/connectors", {"name": name, "config": config})
         if status not in [201, 409]:

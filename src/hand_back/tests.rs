@@ -142,6 +142,12 @@ async fn what_a_crash_left_is_put_right_once() {
     cluster.hand_back().await.1.unwrap();
     store.log().read_to_end(LIMIT).await.unwrap();
     assert_eq!(store.position(), position, "the second time there is nothing to do");
+
+    // A worker that left died before that, while it waited for its turn to write.
+    store.append(&ConfigRecord::Turn("h:1".into(), true), LIMIT).await.unwrap();
+    cluster.hand_back().await.1.unwrap();
+    store.log().read_to_end(LIMIT).await.unwrap();
+    assert!(!store.snapshot().turns_wait());
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::cluster_state::ClusterState;
 use super::committer::Writes;
-use super::config_records::{Commit, ConfigRecord, commit_key, connector_key, task_key};
+use super::config_records::{Commit, ConfigRecord, commit_key, connector_key, is_turn, task_key};
 use super::topic_log::{CompareError, FETCH_WAIT, LogError, TopicLog};
 use crate::backend::{
     Backend, BackendError, ClientSettings, ConsumerRecord, Header, Isolation, ProducerRecord, ReadBatch, StartOffset,
@@ -102,7 +102,7 @@ impl Restater {
             return Ok(0);
         }
         let check = move |state: &ClusterState| {
-            if state.next_offset() > end { Err(LogMoved) } else { Ok(records.clone()) }
+            if state.moved_to() > end { Err(LogMoved) } else { Ok(records.clone()) }
         };
         self.writes.put(&self.log, check).await.map(|_| count)
     }
@@ -165,12 +165,12 @@ fn owned(record: ConsumerRecord) -> ConsumerRecord {
 }
 
 impl Readings {
-    /// The aborted records that are the last of their keys, in the order of keys.
+    /// The aborted records that are the last of their keys, in the order of keys. Without those by which workers take turns, which Java passes over.
     pub fn hidden(&self) -> impl Iterator<Item = (&Bytes, &ConsumerRecord)> {
         let is_last = |key: &Bytes, raw: &ConsumerRecord| {
             self.committed.get(key).is_none_or(|committed| committed.offset < raw.offset)
         };
-        self.raw.iter().filter(move |(key, raw)| is_last(key, raw))
+        self.raw.iter().filter(move |(key, raw)| is_last(key, raw) && !is_turn(key))
     }
 
     /// What has to be appended, so that the last record of each key is the committed one.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::config_records::{Fingerprint, MemberRecord, RestartRequest, SessionKey, TargetState};
 use super::records::RawConfig;
 use super::shared_map::SharedMap;
+use super::turns::Turns;
 use crate::cluster::Incarnation;
 
 /// A connector.
@@ -79,13 +80,20 @@ pub(super) struct Inner {
     pub session_key: Option<Arc<At<SessionKey>>>,
     pub logger_levels: BTreeMap<Arc<str>, At<Arc<str>>>,
     pub members: BTreeMap<Arc<str>, Arc<MemberEntry>>,
+    pub turns: Turns,
     pub next_offset: i64,
+    pub moved_to: i64,
 }
 
 impl ClusterState {
     /// The offset behind the last record that was folded.
     pub fn next_offset(&self) -> i64 {
         self.inner.next_offset
+    }
+
+    /// The same without the records by which workers take turns.
+    pub(super) fn moved_to(&self) -> i64 {
+        self.inner.moved_to
     }
 
     /// All connectors by name.
@@ -161,6 +169,16 @@ impl ClusterState {
     /// All members by worker id.
     pub fn members(&self) -> impl ExactSizeIterator<Item = (&str, &Arc<MemberEntry>)> {
         self.inner.members.iter().map(|(id, member)| (&**id, member))
+    }
+
+    /// Who waits for the shared transactional id.
+    pub(super) fn turns(&self) -> &Turns {
+        &self.inner.turns
+    }
+
+    /// Whether a worker waits for its turn to write, or has ended without.
+    pub fn turns_wait(&self) -> bool {
+        !self.inner.turns.waiting().is_empty()
     }
 
     /// A member.

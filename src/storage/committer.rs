@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::cluster_state::ClusterState;
 use super::fold::fold;
-use super::topic_log::{CompareError, LogError, TopicLog, Transactions};
+use super::topic_log::{CompareError, LogError, TopicLog, Transactions, TurnTaker};
 use crate::backend::{BackendError, ConsumerRecord, ProducerRecord};
 
 /// Writes that may wait. Further ones wait for room.
@@ -46,6 +46,7 @@ pub(super) struct Committer {
     transactions: Arc<Transactions>,
     state: watch::Receiver<ClusterState>,
     queue: mpsc::Receiver<Write>,
+    turn: TurnTaker,
 }
 
 impl Writes {
@@ -97,14 +98,20 @@ impl Committer {
         log: Arc<TopicLog>,
         transactions: Arc<Transactions>,
         state: watch::Receiver<ClusterState>,
+        writer: Option<String>,
     ) -> (Writes, Committer) {
         let (writes, queue) = mpsc::channel(WRITE_QUEUE);
-        (Writes(writes), Committer { log, transactions, state, queue })
+        let turn = TurnTaker::new(writer, state.clone());
+        (Writes(writes), Committer { log, transactions, state, queue, turn })
     }
 
     pub async fn run(mut self) {
         let mut waiting = Vec::new();
-        while self.queue.recv_many(&mut waiting, BATCH_WRITES).await > 0 {
+        loop {
+            tokio::select! {
+                count = self.queue.recv_many(&mut waiting, BATCH_WRITES) => if count == 0 { return },
+                () = self.turn.watch() => {}
+            }
             // Whoever has given up is told that nothing was written, or nothing at all.
             let mut batch: Vec<_> = waiting.drain(..).filter(|write| !write.reply.is_closed()).collect();
             let outcomes = self.commit(&mut batch).await;
@@ -115,7 +122,7 @@ impl Committer {
     }
 
     /// All in one transaction; one by one, where the topic refuses a record of one of them.
-    async fn commit(&self, batch: &mut [Write]) -> Vec<Outcome> {
+    async fn commit(&mut self, batch: &mut [Write]) -> Vec<Outcome> {
         match self.commit_together(batch).await {
             Ok(outcomes) => outcomes,
             Err(CompareError::NotWritten(LogError::Backend { error: BackendError::Refused(_), .. }))
@@ -135,7 +142,7 @@ impl Committer {
     }
 
     async fn commit_together(
-        &self,
+        &mut self,
         batch: &mut [Write],
     ) -> Result<Vec<Outcome>, CompareError<std::convert::Infallible>> {
         // How many records each write has; `None` where its check said no.
@@ -154,7 +161,7 @@ impl Committer {
             }
             Ok(records)
         };
-        let stored = self.log.compare_and_append(&self.transactions, check).await?;
+        let stored = self.log.compare_and_append(&self.transactions, &mut self.turn, check).await?;
         let mut offsets = stored.into_iter().map(|(_, offset)| offset);
         let outcome = |count: Option<usize>| match count {
             None => Outcome::Rejected,

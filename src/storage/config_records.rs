@@ -1,4 +1,4 @@
-//! Records of the config topic: Kafka Connect's (class `KafkaConfigBackingStore`) byte for byte, and `worker-<id>`.
+//! Records of the config topic: Kafka Connect's (class `KafkaConfigBackingStore`) byte for byte, and `worker-<id>` and `turn-<id>`.
 
 use bytes::Bytes;
 
@@ -19,6 +19,7 @@ const TASK_COUNT: &str = "tasks-fencing-";
 const SESSION_KEY: &str = "session-key";
 const LOGGER: &str = "logger-cluster-";
 const WORKER: &str = "worker-";
+const TURN: &str = "turn-";
 
 /// The state that an operator asked for (Java: `TargetState`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -163,6 +164,8 @@ pub enum ConfigRecord {
     LoggerLevel(String, String),
     /// `worker-ID`: the tombstone says that it is gone.
     Member(String, Option<MemberRecord>),
+    /// `turn-ID`: the worker waits for the shared transactional id; the tombstone says that it had its turn.
+    Turn(String, bool),
 }
 
 impl ConfigRecord {
@@ -198,6 +201,8 @@ impl ConfigRecord {
         } else if let Some(id) = key.strip_prefix(WORKER) {
             let member = value()?.map(|value| decode_member(&value)).transpose()?;
             Ok(ConfigRecord::Member(id.to_owned(), member))
+        } else if let Some(id) = key.strip_prefix(TURN) {
+            Ok(ConfigRecord::Turn(id.to_owned(), value()?.is_some()))
         } else {
             Err("no kind of record is known that has such a key".to_owned())
         }
@@ -215,6 +220,7 @@ impl ConfigRecord {
             ConfigRecord::SessionKey(_) => SESSION_KEY.to_owned(),
             ConfigRecord::LoggerLevel(namespace, _) => format!("{LOGGER}{namespace}"),
             ConfigRecord::Member(id, _) => format!("{WORKER}{id}"),
+            ConfigRecord::Turn(id, _) => format!("{TURN}{id}"),
         };
         Bytes::from(key)
     }
@@ -231,6 +237,7 @@ impl ConfigRecord {
             ConfigRecord::SessionKey(key) => session_key_value(key),
             ConfigRecord::LoggerLevel(_, level) => Object::new().with("level", level.as_str()),
             ConfigRecord::Member(_, member) => member_value(member.as_ref()?),
+            ConfigRecord::Turn(_, waits) => waits.then(|| Object::new().with("v", FORMAT_VERSION))?,
         };
         Some(to_bytes(value))
     }
@@ -239,6 +246,11 @@ impl ConfigRecord {
     pub fn encode(&self, topic: &str) -> ProducerRecord {
         ProducerRecord::keyed(topic, self.key(), self.value())
     }
+}
+
+/// Whether this key is that of a record by which workers take turns. Nothing but speed depends on these.
+pub(super) fn is_turn(key: &[u8]) -> bool {
+    key.starts_with(TURN.as_bytes())
 }
 
 /// The connector whose state a record with this key is part of. Task records are part of none before their commit.

@@ -36,6 +36,8 @@ pub struct ConfigStoreSettings {
     pub transactional_writer: ClientSettings,
     /// `connect-cluster-<group.id>`, as that of Java's leader.
     pub transactional_id: String,
+    /// The worker that takes turns with others; `None`: none, since no other worker is alive.
+    pub writer: Option<String>,
 }
 
 /// Why an eviction did not take place.
@@ -144,7 +146,7 @@ impl ConfigStore {
         topic: &str,
         settings: ConfigStoreSettings,
     ) -> Result<ConfigStore, LogError> {
-        let ConfigStoreSettings { log, transactional_writer, transactional_id } = settings;
+        let ConfigStoreSettings { log, transactional_writer, transactional_id, writer } = settings;
         let failed = |error| LogError::Backend { topic: topic.into(), error };
         let (snapshots, state) = watch::channel(ClusterState::default());
         let core = Arc::<Mutex<Core>>::default();
@@ -164,7 +166,7 @@ impl ConfigStore {
             let mut core = lock(&core);
             core.position = core.position.max(log.position(PARTITION));
         }
-        let (writes, committer) = Committer::new(log.clone(), transactions.clone(), state.clone());
+        let (writes, committer) = Committer::new(log.clone(), transactions.clone(), state.clone(), writer);
         let partition = TopicPartition { topic: topic.into(), partition: PARTITION };
         let restater = Restater { backend, reader, log: log.clone(), partition, writes: writes.clone() };
         Ok(ConfigStore {
@@ -299,7 +301,7 @@ impl ConfigStore {
         Ok(hidden.map(|(key, _)| String::from_utf8_lossy(key).into_owned()).collect())
     }
 
-    /// Writes the tombstones of these members in one transaction, if they are all there are, each still in the life that is named. `reason` is
+    /// Writes the tombstones of these members, and of all that wait for a turn, in one transaction, if they are all there are, each still in the life that is named. `reason` is
     /// for operators and goes into a header.
     pub async fn remove_members(
         &self,
@@ -313,14 +315,18 @@ impl ConfigStore {
             tombstone
         };
         let tombstones: Vec<_> = members.iter().map(tombstone).collect();
+        let topic = self.log.topic().to_owned();
         let check = move |state: &ClusterState| {
             let is_known = |id: &str, life: Incarnation| members.iter().any(|known| known.0 == id && known.1 == life);
             match state.members().find(|(id, entry)| !is_known(id, entry.incarnation())) {
                 Some((id, _)) => Err(MembersChanged(id.to_owned())),
                 None => {
                     let here = |(id, _): &&(String, Incarnation)| state.member(id).is_some();
-                    let pairs = members.iter().zip(&tombstones);
-                    Ok(pairs.filter(|(member, _)| here(member)).map(|(_, tombstone)| tombstone.clone()).collect())
+                    let pairs = members.iter().zip(&tombstones).filter(|(member, _)| here(member));
+                    let gone = pairs.map(|(_, tombstone)| tombstone.clone());
+                    let turns = state.turns().waiting().iter();
+                    let turns = turns.map(|worker| ConfigRecord::Turn(worker.to_string(), false).encode(&topic));
+                    Ok(gone.chain(turns).collect())
                 }
             }
         };

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::cluster_state::{At, ClusterState, ConnectorEntry, Inner, MemberEntry, TaskSet};
-use super::config_records::{Commit, ConfigRecord, Fingerprint};
+use super::config_records::{Commit, ConfigRecord, Fingerprint, is_turn};
 use super::records::RecordError;
 use crate::backend::ConsumerRecord;
 
@@ -17,6 +17,9 @@ pub type FoldIssue = RecordError;
 pub fn fold(mut state: ClusterState, record: &ConsumerRecord) -> (ClusterState, Vec<FoldIssue>) {
     let inner = Arc::make_mut(&mut state.inner);
     inner.next_offset = record.offset + 1;
+    if !record.key.as_deref().is_some_and(is_turn) {
+        inner.moved_to = inner.next_offset;
+    }
     let issues = match ConfigRecord::decode(record.offset, record.key.as_ref(), record.value.as_ref()) {
         Ok(decoded) => apply(inner, decoded, record.offset).into_iter().collect(),
         Err(error) => vec![error],
@@ -47,6 +50,8 @@ fn apply(state: &mut Inner, record: ConfigRecord, offset: i64) -> Option<FoldIss
             state.members.insert(id.into(), Arc::new(MemberEntry { record, offset }));
         }
         ConfigRecord::Member(id, None) => _ = state.members.remove(&*id),
+        ConfigRecord::Turn(worker, true) => state.turns.wait(&worker),
+        ConfigRecord::Turn(worker, false) => state.turns.end(&worker),
     }
     None
 }

@@ -17,6 +17,7 @@ pub mod status_records;
 pub mod status_store;
 pub mod topic_log;
 pub mod topics;
+mod turns;
 
 pub use cluster_state::ClusterState;
 pub use records::RecordError;

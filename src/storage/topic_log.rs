@@ -4,6 +4,7 @@ mod appender;
 mod subscribers;
 mod tail;
 mod transactions;
+mod turn;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,7 @@ use crate::backend::{
 use appender::AppendRequest;
 pub(super) use subscribers::{Subscribers, send_to_all};
 pub use transactions::{COMPARE_AND_APPEND_TIMEOUT, CompareError, Transactions};
+pub use turn::TurnTaker;
 
 /// A topic that is read at the start may take as long as it needs, but not stand still for longer than this.
 pub const OPEN_STALL_TIMEOUT: Duration = Duration::from_secs(30);

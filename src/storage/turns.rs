@@ -1,8 +1,8 @@
 //! Whose turn it is among workers that write to the config topic at the same time. Pure.
 //!
 //! The shared transactional id alone keeps writes right: who takes it over fences everybody else. But to take it over costs some hundred
-//! milliseconds, and from a writer at work half a second; workers that snatch it from each other get nothing done. So a worker that was
-//! fenced before says by a record `turn-<worker>` that it waits. Such records stand in the order of the log, which all see alike: first come,
+//! milliseconds, and from a writer at work half a second; workers that snatch it from each other get nothing done. So a worker that is
+//! not the only one says by a record `turn-<worker>` that it waits. Such records stand in the order of the log, which all see alike: first come,
 //! first served. The transaction of the worker takes its record away, and the next one begins. All this is courtesy: a worker that does not know of it, or that
 //! misjudges a time, costs another worker an attempt.
 

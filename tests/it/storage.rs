@@ -7,9 +7,9 @@ use connect_api::FieldMap;
 use connect_node::backend::{
     Backend, ClientSettings, Isolation, ProducerRecord, ReadBatch, RecordReader, StartOffset, TopicPartition,
 };
-use connect_node::cluster::{Incarnation, NO_SET, Register, RegisterFields};
+use connect_node::cluster::{Incarnation, MemberState, NO_SET, Nonce, Register, RegisterFields};
 use connect_node::storage::ClusterState;
-use connect_node::storage::config_records::ConfigRecord;
+use connect_node::storage::config_records::{ConfigRecord, MemberRecord};
 use connect_node::storage::config_store::{ConfigStore, ConfigStoreSettings};
 use connect_node::storage::offset_store::{OffsetStore, TopicOffsetStore};
 use connect_node::storage::plan;
@@ -77,10 +77,15 @@ impl Cluster {
     }
 
     async fn configs(&self) -> ConfigStore {
+        self.open(None).await
+    }
+
+    async fn open(&self, worker: Option<&str>) -> ConfigStore {
         let settings = ConfigStoreSettings {
             log: self.log(Isolation::ReadCommitted),
             transactional_writer: ClientSettings::new(),
             transactional_id: self.transactional_id(),
+            writer: worker.map(str::to_owned),
         };
         ConfigStore::open(self.backend.clone(), &self.topic("configs"), settings).await.unwrap()
     }
@@ -88,6 +93,18 @@ impl Cluster {
 
 fn config(salt: &str) -> RawConfig {
     RawConfig::from([("salt".to_owned(), Some(salt.to_owned()))])
+}
+
+fn member() -> MemberRecord {
+    MemberRecord {
+        state: MemberState::Joined,
+        nonce: Nonce(1),
+        incarnation: None,
+        rest_url: "http://h/".into(),
+        gossip_address: String::new(),
+        settled: false,
+        node_version: "0".into(),
+    }
 }
 
 fn create(state: &ClusterState, name: &str) -> Result<Vec<ConfigRecord>, String> {
@@ -105,7 +122,9 @@ async fn no_write_of_several_workers_is_lost(setup: Setup) {
     first.put(|state| create(state, "a")).await.unwrap();
     let mut workers = tokio::task::JoinSet::new();
     for _ in 0..WORKERS {
-        let store = cluster.configs().await;
+        let worker = unique("worker");
+        let store = cluster.open(Some(&worker)).await;
+        store.append(&plan::member_joined(&worker, member()), LIMIT).await.unwrap();
         workers.spawn(async move {
             let mut took = Vec::new();
             for _ in 0..WRITES {

@@ -61,8 +61,8 @@ pub struct HerderParts {
 impl Herder {
     /// Opens the logs, again and again until the brokers answer. What will not get better by waiting ends the process.
     pub(super) fn open_logs(&mut self, context: &mut Context<Self>) {
-        let deps = self.deps.clone();
-        let open = async move { open_stores(&deps).await };
+        let (deps, writer) = (self.deps.clone(), self.parts.identity.worker_id.clone());
+        let open = async move { open_stores(&deps, writer).await };
         context.spawn(open.into_actor(self).map(|opened, herder, context| match opened {
             Ok(stores) => herder.opened(stores, context),
             Err(OpenError::Unusable(reason)) => herder.stop_process(Stop::Failed(reason), context),

@@ -76,7 +76,8 @@ impl From<LogError> for OpenError {
 }
 
 /// Creates or checks the internal topics, and reads them. The cluster that is named and waited for is the one with the records.
-pub async fn open_stores(deps: &Deps) -> Result<Stores, OpenError> {
+/// `writer` is this worker's id.
+pub async fn open_stores(deps: &Deps, writer: String) -> Result<Stores, OpenError> {
     let (began, config, backend) = (Instant::now(), &deps.config, &deps.internal);
     let cluster_id = deps.backend.admin().cluster_id().await;
     let cluster_id = cluster_id.map_err(|error| OpenError::of(&error, error.to_string()))?;
@@ -112,6 +113,7 @@ pub async fn open_stores(deps: &Deps) -> Result<Stores, OpenError> {
         log: settings(Isolation::ReadCommitted),
         transactional_writer: producer.clone(),
         transactional_id: format!("connect-cluster-{}", config.group_id),
+        writer: Some(writer),
     };
     let offset_settings = settings(Isolation::ReadCommitted);
     let offsets = async {

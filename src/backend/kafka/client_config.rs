@@ -64,7 +64,7 @@ const CONSUMER_RULES: [(&str, &str); 4] = [
 
 const SHARED_CONSUMER_DEFAULTS: [(&str, &str); 2] = [
     // A partition that gets room, or is new, waits for the request that is under way, and so long may that be when all others are idle.
-    ("fetch.wait.max.ms", "100"),
+    ("fetch.wait.max.ms", "250"),
     // All records of an answer stay in memory until the last of them is taken: a reader that does not read keeps what others got with it.
     ("fetch.max.bytes", "4194304"),
 ];
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn what_readers_share_is_not_held_up_for_long_unless_the_user_says_so() {
         let shared = |pairs: &[_]| shared_consumer(&settings(pairs), Isolation::ReadCommitted);
-        assert_eq!(shared(&[])["fetch.wait.max.ms"], "100");
+        assert_eq!(shared(&[])["fetch.wait.max.ms"], "250");
         assert_eq!(shared(&[("fetch.wait.max.ms", "500")])["fetch.wait.max.ms"], "500");
         assert!(!consumer(&settings(&[]), Isolation::ReadCommitted).contains_key("fetch.wait.max.ms"));
         assert_eq!(shared(&[])["isolation.level"], "read_committed");

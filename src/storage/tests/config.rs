@@ -2,7 +2,7 @@ use std::sync::atomic::AtomicUsize;
 
 use super::super::aborted;
 use super::super::cluster_state::ClusterState;
-use super::super::config_records::{ConfigRecord, MemberRecord, TargetState};
+use super::super::config_records::{ConfigRecord, TargetState};
 use super::super::config_store::{ConfigStep, NotEvicted};
 use super::super::plan;
 use super::super::topic_log::{COMPARE_AND_APPEND_TIMEOUT, CompareError};
@@ -10,26 +10,7 @@ use super::transactions::{Doubt, Wrapped};
 use super::*;
 use crate::backend::memory::Request;
 use crate::backend::{BackendError, ProducerRecord};
-use crate::cluster::{Incarnation, MemberState, Nonce};
-
-fn create(state: &ClusterState, name: &str) -> std::result::Result<Vec<ConfigRecord>, String> {
-    if state.connector(name).is_some() {
-        return Err(format!("{name} exists"));
-    }
-    Ok(plan::put_connector(state, name, config("0"), None))
-}
-
-fn member(nonce: u64) -> MemberRecord {
-    MemberRecord {
-        state: MemberState::Joined,
-        nonce: Nonce(nonce),
-        incarnation: None,
-        rest_url: "http://h/".into(),
-        gossip_address: "h:7".into(),
-        settled: false,
-        node_version: "0".into(),
-    }
-}
+use crate::cluster::Incarnation;
 
 #[tokio::test(start_paused = true)]
 async fn a_write_is_read_when_it_returns_and_others_read_it_too() {

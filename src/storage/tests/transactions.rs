@@ -23,11 +23,22 @@ pub struct Wrapped {
     pub delay: Duration,
     /// Each read takes so much longer.
     pub read_delay: Duration,
+    /// To take an id over takes so much longer.
+    pub take_over_delay: Duration,
+    /// Counts how often an id was taken over.
+    pub taken_over: Arc<AtomicUsize>,
 }
 
 impl Wrapped {
     pub fn new(inner: Arc<dyn Backend>) -> Wrapped {
-        Wrapped { inner, doubt: None, delay: Duration::ZERO, read_delay: Duration::ZERO }
+        Wrapped {
+            inner,
+            doubt: None,
+            delay: Duration::ZERO,
+            read_delay: Duration::ZERO,
+            take_over_delay: Duration::ZERO,
+            taken_over: Arc::default(),
+        }
     }
 }
 
@@ -43,6 +54,8 @@ impl Backend for Wrapped {
         id: &str,
         timeout: Duration,
     ) -> Result<Arc<dyn TransactionalWriter>> {
+        tokio::time::sleep(self.take_over_delay).await;
+        self.taken_over.fetch_add(1, Ordering::Relaxed);
         let inner = self.inner.transactional_writer(settings, id, timeout).await?;
         Ok(Arc::new(WrappedWriter { inner, doubt: self.doubt.clone(), delay: self.delay }))
     }

@@ -4,21 +4,21 @@
 //! written between the check and the commit that the check did not see.
 
 use std::convert::Infallible;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{LogError, TopicLog};
+use super::{LogError, TopicLog, TurnTaker};
 use crate::backend::{
     Backend, BackendError, ClientSettings, Isolation, ProducerRecord, RecordReader, TransactionalWriter,
 };
 
-/// How long a compare-and-append may take once its turn has come.
+/// How long a compare-and-append may take once its worker's turn has come.
 pub const COMPARE_AND_APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long it may take where others are faster again and again, which shows that the brokers answer.
+/// How long it may take with the turns of others.
 const RACE_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// How long it may wait for its turn among those of this worker.
@@ -39,24 +39,6 @@ const COURTESY: Duration = Duration::from_millis(500);
 
 /// Wait between two looks at an open transaction, at most; random.
 const COURTESY_LOOK: Duration = Duration::from_millis(40);
-
-/// So long after a lost race a worker takes the id over only in its turn, and gives it up for others.
-const RACE_MEMORY: Duration = Duration::from_secs(10);
-
-/// How long a worker keeps the id while others may wait for it. To take it over costs about as much as ten transactions, so not less.
-const HOLD: Duration = Duration::from_millis(300);
-
-/// How long it may take to take the id over then. From a writer at work it takes half a second, and a new attempt may be faster.
-const TAKE_OVER_TIMEOUT: Duration = Duration::from_millis(400);
-
-/// The turn of a worker has come when nobody has written for so long, at random between these, so that of those who wait one goes first. Who gave the
-/// id up waits longest.
-const MIN_QUIET: Duration = Duration::from_millis(40);
-const MAX_QUIET: Duration = Duration::from_millis(240);
-
-/// Or when it has waited for so long, at random between these: the others do not know of it.
-const MIN_PATIENCE: Duration = Duration::from_secs(2);
-const MAX_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Least time that is given to an abort, also when the time of the whole is over.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -99,8 +81,6 @@ pub struct Transactions {
     high_watermark: tokio::sync::Mutex<Box<dyn RecordReader>>,
     /// Kept between calls. Taken out while it is at work, so that a call that is dropped half-way does not leave an open transaction to the next.
     writer: tokio::sync::Mutex<Option<Holder>>,
-    /// When an attempt last failed, as a rule because another writer took the id over.
-    raced_at: std::sync::Mutex<Option<Instant>>,
     /// Counts how often a transaction may have been aborted: by taking the id over, and own ones.
     aborts: watch::Sender<u64>,
 }
@@ -111,8 +91,6 @@ struct Holder {
     /// Everything was read that was written under the id before this writer took it over, or by it. So as long as no other one takes it over, which the
     /// next commit shows, nothing is missing.
     caught_up: bool,
-    /// When it took the id over.
-    since: Instant,
 }
 
 /// What one attempt came to.
@@ -136,27 +114,12 @@ impl Transactions {
         let high_watermark = tokio::sync::Mutex::new(backend.reader(reader, Isolation::ReadUncommitted)?);
         let writers = tokio::sync::Mutex::default();
         let aborts = watch::Sender::default();
-        Ok(Transactions {
-            backend,
-            settings: writer,
-            id: id.into(),
-            high_watermark,
-            writer: writers,
-            raced_at: std::sync::Mutex::default(),
-            aborts,
-        })
+        Ok(Transactions { backend, settings: writer, id: id.into(), high_watermark, writer: writers, aborts })
     }
 
     /// Changes each time when a transaction may have been aborted.
     pub fn aborts(&self) -> watch::Receiver<u64> {
         self.aborts.subscribe()
-    }
-
-    /// When a race was lost, unless that is long ago.
-    fn raced_lately(&self) -> Option<Instant> {
-        // Held for an assignment only.
-        let raced_at = *self.raced_at.lock().unwrap_or_else(PoisonError::into_inner);
-        raced_at.filter(|at| at.elapsed() < RACE_MEMORY)
     }
 
     fn may_have_aborted(&self) {
@@ -177,7 +140,7 @@ impl Transactions {
                 Err(BackendError::Retriable(_) | BackendError::Fenced(_))
                     if Instant::now() + MIN_BACKOFF < deadline => {}
                 opened => {
-                    *writer = Some(Holder { writer: opened?, caught_up: false, since: Instant::now() });
+                    *writer = Some(Holder { writer: opened?, caught_up: false });
                     return Ok(());
                 }
             }
@@ -189,31 +152,38 @@ impl Transactions {
 impl TopicLog {
     /// Calls `check` when this reader has folded everything, and writes what it returns in one transaction; when another writer came
     /// between, again. Returns when this reader has folded the records, with partition and offset of each. `check` may be called several
-    /// times; an empty answer means that there is nothing to write.
+    /// times; an empty answer means that there is nothing to write. Behind what it returns, the records of `turn` are written.
     pub async fn compare_and_append<E>(
         &self,
         transactions: &Transactions,
+        turn: &mut TurnTaker,
         mut check: impl FnMut() -> Result<Vec<ProducerRecord>, E>,
     ) -> Result<Vec<(i32, i64)>, CompareError<E>> {
         let timeout = |limit| self.shared.timeout("a compare-and-append", limit);
-        let turn = tokio::time::timeout(TURN_TIMEOUT, transactions.writer.lock()).await;
-        let mut slot = turn.map_err(|_| CompareError::NotWritten(timeout(TURN_TIMEOUT)))?;
+        let slot = tokio::time::timeout(TURN_TIMEOUT, transactions.writer.lock()).await;
+        let mut slot = slot.map_err(|_| CompareError::NotWritten(timeout(TURN_TIMEOUT)))?;
         let begun = Instant::now();
         let (mut deadline, mut doubt) = (begun + COMPARE_AND_APPEND_TIMEOUT, None);
-        let raced = transactions.raced_lately().is_some();
-        let gave_up = slot.take_if(|holder| raced && holder.since.elapsed() >= HOLD).is_some();
+        // Brokers that answer are waited for longer than those that do not.
+        let mut waits_for_others = true;
+        slot.take_if(|_| !turn.may_go_on());
         for attempt in 1..=MAX_ATTEMPTS {
-            let quiet = MAX_QUIET - (MAX_QUIET - MIN_QUIET).mul_f64(if gave_up { 0.0 } else { fastrand::f64() });
-            let waited = slot.is_none() && self.wait_for_turn(transactions, quiet, deadline).await;
-            if waited && doubt.is_none() && self.read_to_end(remaining(deadline)).await.is_ok() {
-                // What others wrote meanwhile may have settled it.
-                if check().map_err(CompareError::Rejected)?.is_empty() {
+            if slot.is_none() {
+                turn.wait(self).await;
+                if waits_for_others {
+                    deadline = (Instant::now() + COMPARE_AND_APPEND_TIMEOUT).min(begun + RACE_TIMEOUT);
+                }
+                if !turn.ends().is_empty() && doubt.is_none() && self.is_settled(&mut check, deadline).await? {
+                    turn.give_back(self).await;
                     return Ok(Vec::new());
                 }
             }
+            let ends: Vec<_> = turn.ends().iter().map(|record| record.encode(self.topic())).collect();
+            let mut check = || check().map(|records| records.into_iter().chain(ends.iter().cloned()).collect());
             let outcome = self.once(transactions, &mut slot, &mut check, &mut doubt, deadline).await;
             let error = match outcome {
                 Attempt::Done(offsets) => {
+                    turn.written();
                     let offsets = self.seen(offsets, deadline).await?;
                     if let Some(holder) = &mut *slot {
                         holder.caught_up = true;
@@ -227,11 +197,7 @@ impl TopicLog {
                     error
                 }
             };
-            if matches!(error, BackendError::Fenced(_)) {
-                deadline = (Instant::now() + COMPARE_AND_APPEND_TIMEOUT).min(begun + RACE_TIMEOUT);
-            }
-            // A broker that is asked by two at once has other words for it, too.
-            *transactions.raced_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            waits_for_others = matches!(error, BackendError::Fenced(_));
             let backoff = (MIN_BACKOFF * (1 << (attempt - 1).min(10))).min(MAX_BACKOFF).mul_f64(fastrand::f64());
             if Instant::now() + backoff >= deadline || attempt == MAX_ATTEMPTS {
                 let error = self.shared.backend_error(error);
@@ -245,6 +211,20 @@ impl TopicLog {
             tokio::time::sleep(backoff).await;
         }
         Err(CompareError::NotWritten(timeout(COMPARE_AND_APPEND_TIMEOUT)))
+    }
+
+    /// Whether what others wrote meanwhile leaves nothing to write, when everything is read.
+    async fn is_settled<E>(
+        &self,
+        check: &mut impl FnMut() -> Result<Vec<ProducerRecord>, E>,
+        deadline: Instant,
+    ) -> Result<bool, CompareError<E>> {
+        // Looked at first without: reading to the end takes as long as a transaction.
+        let nothing = |records: Result<Vec<_>, _>| records.map_or(true, |records| records.is_empty());
+        if !nothing(check()) || self.read_to_end(remaining(deadline)).await.is_err() {
+            return Ok(false);
+        }
+        check().map(|records| records.is_empty()).map_err(CompareError::Rejected)
     }
 
     /// One attempt, which settles a doubt where it gets so far. The id is kept where it is still this worker's.
@@ -288,29 +268,9 @@ impl TopicLog {
                 self.let_finish(transactions, deadline).await?;
                 transactions.may_have_aborted();
                 let Transactions { backend, settings, id, .. } = transactions;
-                let racing = transactions.raced_lately().is_some();
-                let limit = if racing { remaining(deadline).min(TAKE_OVER_TIMEOUT) } else { remaining(deadline) };
-                let writer = backend.transactional_writer(settings, id, limit).await?;
-                Ok(Holder { writer, caught_up: false, since: Instant::now() })
+                let writer = backend.transactional_writer(settings, id, remaining(deadline)).await?;
+                Ok(Holder { writer, caught_up: false })
             }
-        }
-    }
-
-    /// Where a race was lost lately, lets others write first. Whether it had to wait.
-    async fn wait_for_turn(&self, transactions: &Transactions, quiet: Duration, deadline: Instant) -> bool {
-        let Some(raced_at) = transactions.raced_lately() else { return false };
-        let mut progress = self.progress.clone();
-        let patience = Instant::now() + MIN_PATIENCE + (MAX_PATIENCE - MIN_PATIENCE).mul_f64(fastrand::f64());
-        let mut waited = false;
-        loop {
-            let is_quiet = progress.borrow_and_update().moved_at.max(raced_at) + quiet;
-            let until = is_quiet.min(patience).min(deadline);
-            if Instant::now() >= until {
-                return waited;
-            }
-            waited = true;
-            // Both outcomes lead to another look.
-            _ = tokio::time::timeout_at(until, progress.changed()).await;
         }
     }
 

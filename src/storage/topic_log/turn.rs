@@ -18,7 +18,8 @@ const RECORD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One worker among those that take turns. See [`super::super::turns`].
 pub struct TurnTaker {
-    name: String,
+    /// The worker's id; `None`: it takes no turns.
+    name: Option<String>,
     state: watch::Receiver<ClusterState>,
     /// How many turns had ended when one was last seen to end, and when that was.
     turned: (u64, Option<Instant>),
@@ -29,8 +30,8 @@ pub struct TurnTaker {
 }
 
 impl TurnTaker {
-    /// `name` is the worker's id.
-    pub fn new(name: String, state: watch::Receiver<ClusterState>) -> TurnTaker {
+    /// `name` is the worker's id; without, no turns are taken.
+    pub fn new(name: Option<String>, state: watch::Receiver<ClusterState>) -> TurnTaker {
         TurnTaker { name, state, turned: (0, None), ends: Vec::new(), holds_until: None }
     }
 
@@ -45,7 +46,7 @@ impl TurnTaker {
 
     /// Whether who has the id may begin another transaction.
     pub fn may_go_on(&self) -> bool {
-        !self.state.borrow().turns().others_wait(&self.name)
+        self.name.as_ref().is_none_or(|name| !self.state.borrow().turns().others_wait(name))
             || self.holds_until.is_some_and(|until| Instant::now() < until)
     }
 
@@ -68,21 +69,19 @@ impl TurnTaker {
         self.append(log, &ends).await;
     }
 
-    /// Waits until this worker may take the id over. Where nobody else writes, as far as is known, that is at once.
-    pub async fn wait(&mut self, log: &TopicLog, contested: bool) {
+    /// Waits until this worker may take the id over. Where there is no other member, that is at once.
+    pub async fn wait(&mut self, log: &TopicLog) {
         self.ends.clear();
         self.look();
-        if !contested && !self.state.borrow().turns().others_wait(&self.name) {
-            return;
-        }
+        let Some(name) = self.name.clone().filter(|name| self.has_rivals(name)) else { return };
         let deadline = Instant::now() + TURN_TIMEOUT;
         let mut asked = None;
         loop {
             self.look();
             let state = self.state.borrow().clone();
-            let Some(before) = state.turns().before(&self.name) else {
+            let Some(before) = state.turns().before(&name) else {
                 // Also after it was left out by one behind it.
-                let wish = ConfigRecord::Turn(self.name.clone(), true);
+                let wish = ConfigRecord::Turn(name.clone(), true);
                 if Instant::now() >= deadline || !self.append(log, &[wish]).await {
                     return;
                 }
@@ -93,11 +92,16 @@ impl TurnTaker {
             let members = before.iter().filter(|worker| state.member(worker).is_some()).count();
             let begin = begins(members, *asked.get_or_insert_with(Instant::now), self.turned.1).min(deadline);
             if timeout_at(begin, self.state.changed()).await.is_err() {
-                let over = before.iter().map(|worker| worker.to_string()).chain([self.name.clone()]);
+                let over = before.iter().map(|worker| worker.to_string()).chain([name]);
                 self.ends = over.map(|worker| ConfigRecord::Turn(worker, false)).collect();
                 return;
             }
         }
+    }
+
+    fn has_rivals(&self, name: &str) -> bool {
+        let state = self.state.borrow();
+        state.turns().others_wait(name) || state.members().any(|(member, _)| member != name)
     }
 
     fn look(&mut self) {

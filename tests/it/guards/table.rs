@@ -230,9 +230,30 @@ pub(super) const GUARDS: &[Guard] = &[
     Guard {
         name: "who takes the id over reads before it checks",
         file: "src/storage/topic_log/transactions.rs",
-        guard: "Ok(Holder { writer, caught_up: false, since: Instant::now() })",
-        removed: "Ok(Holder { writer, caught_up: true, since: Instant::now() })",
+        guard: "Ok(Holder { writer, caught_up: false })",
+        removed: "Ok(Holder { writer, caught_up: true })",
         test: "storage::tests::config::a_worker_that_lags_reads_to_the_end_before_it_checks",
+    },
+    Guard {
+        name: "who writes beside others waits for its turn",
+        file: "src/storage/topic_log/turn.rs",
+        guard: "filter(|name| self.has_rivals(name))",
+        removed: "filter(|_| false)",
+        test: "storage::tests::turns::workers_that_write_at_once_do_not_snatch_the_id_from_each_other",
+    },
+    Guard {
+        name: "who has the id lets others have their turn",
+        file: "src/storage/topic_log/transactions.rs",
+        guard: "slot.take_if(|_| !turn.may_go_on());",
+        removed: "",
+        test: "storage::tests::turns::workers_that_write_at_once_do_not_snatch_the_id_from_each_other",
+    },
+    Guard {
+        name: "a turn that is not used is passed over",
+        file: "src/storage/turns.rs",
+        guard: "free + GRACE + PATIENCE * u32::try_from(before).unwrap_or(u32::MAX)",
+        removed: "free + GRACE + Duration::from_secs(3600) * u32::try_from(before).unwrap_or(u32::MAX)",
+        test: "storage::tests::turns::who_ends_while_it_waits_is_waited_for_once_and_who_is_evicted_not_at_all",
     },
     Guard {
         name: "who kept its writer reads before it says no",

@@ -79,7 +79,7 @@ pub const SLEEPS: &[(&str, usize, &str)] = &[
     ("src/pipeline/source/tests.rs", 2, "paused time: what must not happen in a while, and polls"),
     ("src/storage/tests/config.rs", 3, "paused time: when aborted records are looked for, and that they are not"),
     ("src/storage/tests/log.rs", 1, "paused time: an outage of a minute"),
-    ("src/storage/tests/transactions.rs", 2, "paused time: the delays themselves are what is tested"),
+    ("src/storage/tests/transactions.rs", 3, "paused time: the delays themselves are what is tested"),
     ("tests/it/rest/connections.rs", 1, "a client that is slow on purpose"),
     (
         "tests/it/scenarios/runner.rs",

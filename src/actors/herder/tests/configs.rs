@@ -87,6 +87,7 @@ impl Rig {
             },
             transactional_writer: ClientSettings::new(),
             transactional_id: "connect-cluster-g".into(),
+            writer: Some("another".into()),
         };
         ConfigStore::open(backend, "configs", settings).await.unwrap()
     }
