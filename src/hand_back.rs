@@ -21,9 +21,6 @@ use crate::storage::cluster_state::MemberEntry;
 use crate::storage::config_store::{ConfigStore, ConfigStoreSettings};
 use crate::storage::topic_log::{CompareError, LogSettings};
 
-/// How long one request to a worker may take, over all. As a worker that joins asks.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
-
 /// Requests without an answer, in a row, after which a worker counts as dead.
 const PROBE_ATTEMPTS: u32 = 3;
 
@@ -137,14 +134,13 @@ async fn refuse_living(members: &[(String, Arc<MemberEntry>)]) -> Result<()> {
     Ok(())
 }
 
-/// Whether the process that wrote the record answers. Another one at its address does not count.
+/// Whether the process that wrote the record answers.
 async fn is_alive(url: &str, nonce: Nonce) -> bool {
     for attempt in 0..PROBE_ATTEMPTS {
         if attempt > 0 {
             tokio::time::sleep(PROBE_INTERVAL).await;
         }
-        let answer = tokio::time::timeout(PROBE_TIMEOUT, probe::ask(url)).await;
-        if answer.is_ok_and(|answer| answer.is_ok_and(|identity| identity.nonce == nonce.0.to_string())) {
+        if probe::lives(url, nonce).await {
             return true;
         }
     }

@@ -1,5 +1,7 @@
 //! Asks another process, at the REST address that its member record or an operator names: who it is, mostly.
 
+use std::time::Duration;
+
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -8,8 +10,13 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
+use crate::cluster::Nonce;
+
 /// Where a worker says who it is.
 pub const IDENTITY_PATH: &str = "/cluster/self";
+
+/// How long it may take to learn whether a worker lives, over all.
+const TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Largest answer in bytes.
 const ANSWER_MAX: usize = 4096;
@@ -28,6 +35,12 @@ pub async fn ask(url: &str) -> anyhow::Result<WorkerIdentity> {
     let (status, body) = request(Method::GET, url, IDENTITY_PATH, ANSWER_MAX).await?;
     anyhow::ensure!(status.is_success(), "answered {status}");
     Ok(serde_json::from_slice(&body)?)
+}
+
+/// Whether the process that wrote the member record with this nonce answers at the URL. Another one at that address does not count.
+pub async fn lives(url: &str, nonce: Nonce) -> bool {
+    let answer = tokio::time::timeout(TIMEOUT, ask(url)).await;
+    answer.is_ok_and(|answer| answer.is_ok_and(|identity| identity.nonce == nonce.0.to_string()))
 }
 
 /// Sends a request without a body to the worker at this URL. A longer answer than `answer_max` bytes is an error. The caller bounds the time.

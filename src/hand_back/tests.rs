@@ -57,6 +57,7 @@ impl Cluster {
             state: MemberState::Joined,
             nonce: Nonce(nonce),
             incarnation: None,
+            group_id: "workers".into(),
             rest_url: url.into(),
             gossip_address: String::new(),
             settled: false,

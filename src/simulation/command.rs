@@ -35,7 +35,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let threads = if arguments.seeds == 1 { 1 } else { threads };
     let (figures, result) = simulate_many(arguments.seed, arguments.seeds, threads, setup, Switches::ALL, |_| true);
     println!("{figures}");
-    println!("{} histories in {:.1} s", arguments.seeds, begin.elapsed().as_secs_f64());
+    let ran = result.as_ref().err().map_or(arguments.seeds, |(seed, _)| seed - arguments.seed + 1);
+    println!("{ran} histories in {:.1} s", begin.elapsed().as_secs_f64());
     if let Err((seed, failure)) = result {
         print!("{}", tell(seed, setup, Switches::ALL));
         bail!("seed {seed} fails: {failure}");

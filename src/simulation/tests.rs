@@ -27,6 +27,14 @@ fn a_thousand_histories_hold() {
     assert!(figures.starts > 50_000 && figures.evictions > 2_000, "{figures}: the simulation does not do much");
 }
 
+/// What each of them found is in docs/simulator.md.
+#[test]
+fn histories_that_failed_once_hold() {
+    for seed in [6_891, 79_202] {
+        check_all(seed, 1, SMALL, Switches::ALL);
+    }
+}
+
 #[test]
 fn histories_of_more_workers_and_units_hold() {
     check_all(0, 40, Setup::new(6, 60), Switches::ALL);

@@ -343,6 +343,8 @@ impl World {
                 let before: Vec<Incarnation> = self.truth.members.values().map(|member| member.incarnation).collect();
                 self.truth.apply(offset, record);
                 self.ended.extend(before.into_iter().filter(|life| !self.truth.lives(*life)));
+                // A record of its own that came late makes an evicted life a member again, which may leave in order.
+                self.evicted.retain(|life| !self.truth.lives(*life));
                 self.note(|_| format!("config @{offset}: {record:?}"));
             }
             Record::Status(record) => {

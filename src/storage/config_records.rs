@@ -133,6 +133,8 @@ pub struct MemberRecord {
     pub nonce: Nonce,
     /// The life that it belongs to; `None` in the `joined` record, whose offset becomes the incarnation.
     pub incarnation: Option<Incarnation>,
+    /// Its `group.id`; empty in a record that does not say.
+    pub group_id: String,
     /// Where its REST API is reached.
     pub rest_url: String,
     /// Where its gossip is reached, `host:port`; empty without gossip.
@@ -345,6 +347,7 @@ fn decode_member(value: &Object) -> Result<MemberRecord, Reason> {
         state,
         nonce: decode_nonce(&text_field(value, "nonce")?)?,
         incarnation: optional_int(value, "incarnation")?.map(Incarnation),
+        group_id: optional_text(value, "group_id")?.unwrap_or_default(),
         rest_url: text_field(value, "rest_url")?,
         gossip_address: optional_text(value, "gossip_address")?.unwrap_or_default(),
         settled: value.get("settled") == Some(&Json::Boolean(true)),
@@ -368,6 +371,7 @@ fn member_value(member: &MemberRecord) -> Object {
         value.insert("incarnation", offset);
     }
     value
+        .with("group_id", member.group_id.as_str())
         .with("rest_url", member.rest_url.as_str())
         .with("gossip_address", member.gossip_address.as_str())
         .with("settled", member.settled)

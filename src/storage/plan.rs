@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::cluster_state::{ClusterState, MemberEntry};
+use super::cluster_state::ClusterState;
 use super::config_records::{Commit, ConfigRecord, Fingerprint, MemberRecord, RestartRequest, TargetState};
 use super::records::{FORMAT_VERSION, RawConfig};
 use crate::backend::Header;
@@ -65,20 +65,6 @@ pub fn restart(name: &str, request: RestartRequest) -> ConfigRecord {
 /// The record with which a worker joins. A plain append; its offset becomes the incarnation, whatever `record` says.
 pub fn member_joined(worker_id: &str, record: MemberRecord) -> ConfigRecord {
     let record = MemberRecord { state: MemberState::Joined, incarnation: None, settled: false, ..record };
-    ConfigRecord::Member(worker_id.to_owned(), Some(record))
-}
-
-/// The record of a member that held its share once. A plain append by itself.
-pub fn member_settled(worker_id: &str, member: &MemberEntry) -> ConfigRecord {
-    let incarnation = Some(member.incarnation());
-    let record = MemberRecord { settled: true, incarnation, ..member.record.clone() };
-    ConfigRecord::Member(worker_id.to_owned(), Some(record))
-}
-
-/// The record of a member that leaves. A plain append by itself.
-pub fn member_draining(worker_id: &str, member: &MemberEntry) -> ConfigRecord {
-    let incarnation = Some(member.incarnation());
-    let record = MemberRecord { state: MemberState::Draining, incarnation, ..member.record.clone() };
     ConfigRecord::Member(worker_id.to_owned(), Some(record))
 }
 

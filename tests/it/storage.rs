@@ -100,6 +100,7 @@ fn member() -> MemberRecord {
         state: MemberState::Joined,
         nonce: Nonce(1),
         incarnation: None,
+        group_id: "workers".into(),
         rest_url: "http://h/".into(),
         gossip_address: String::new(),
         settled: false,

@@ -1,7 +1,5 @@
 //! Carries out what the control plane says.
 
-use std::time::Duration;
-
 use actix::prelude::*;
 
 use super::*;
@@ -12,9 +10,6 @@ use crate::storage::config_records::{ConfigRecord, MemberRecord};
 use crate::storage::plan;
 use crate::storage::status_records::UnitState;
 use crate::storage::topic_log::LogError;
-
-/// How long a probe of another worker may take, over all.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 impl Herder {
     pub(super) fn carry_out(&mut self, action: Action, context: &mut Context<Self>) {
@@ -78,6 +73,7 @@ impl Herder {
             state,
             nonce,
             incarnation,
+            group_id: self.deps.config.group_id.clone(),
             rest_url: self.parts.identity.rest_url.clone(),
             gossip_address: String::new(),
             settled,
@@ -132,10 +128,7 @@ impl Herder {
 
     fn probe(&mut self, worker: WorkerId, incarnation: Incarnation, nonce: Nonce, context: &mut Context<Self>) {
         let url = self.state.member(&worker.0).map(|member| member.record.rest_url.clone()).unwrap_or_default();
-        let request = async move {
-            let answer = tokio::time::timeout(PROBE_TIMEOUT, probe::ask(&url)).await;
-            answer.is_ok_and(|answer| answer.is_ok_and(|identity| identity.nonce == nonce.0.to_string()))
-        };
+        let request = async move { probe::lives(&url, nonce).await };
         context.spawn(request.into_actor(self).map(move |alive, herder, context| {
             if !alive {
                 tracing::info!(%worker, "a worker of this group does not answer");

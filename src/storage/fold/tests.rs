@@ -203,7 +203,10 @@ fn write(state: &ClusterState, op: &Op) -> Vec<ConfigRecord> {
     const NAMES: [&str; 2] = ["a", "b-1"];
     const WORKERS: [&str; 2] = ["w:1", "w:2"];
     let exists = |name: &usize| state.connector(NAMES[*name]).is_some();
-    let member = |worker: &usize| state.member(WORKERS[*worker]);
+    let again = |worker: &usize, record: fn(&MemberEntry) -> MemberRecord| {
+        let member = |entry| ConfigRecord::Member(WORKERS[*worker].to_owned(), Some(record(entry)));
+        state.member(WORKERS[*worker]).map(|entry| member(entry)).into_iter().collect()
+    };
     match op {
         Op::Put { name, salt, initial } => {
             plan::put_connector(state, NAMES[*name], config(*salt), initial.filter(|_| !exists(name)))
@@ -220,11 +223,9 @@ fn write(state: &ClusterState, op: &Op) -> Vec<ConfigRecord> {
         }
         Op::Fence { name, count } => vec![ConfigRecord::TaskCount(NAMES[*name].to_owned(), *count)],
         Op::Join { worker, nonce } => vec![plan::member_joined(WORKERS[*worker], joined(*nonce))],
-        Op::Settle { worker } => {
-            member(worker).map(|member| plan::member_settled(WORKERS[*worker], member)).into_iter().collect()
-        }
+        Op::Settle { worker } => again(worker, |member| MemberRecord { settled: true, ..of_this_life(member) }),
         Op::Drain { worker } => {
-            member(worker).map(|member| plan::member_draining(WORKERS[*worker], member)).into_iter().collect()
+            again(worker, |member| MemberRecord { state: MemberState::Draining, ..of_this_life(member) })
         }
         Op::Gone { worker } => vec![plan::member_gone(WORKERS[*worker])],
         _ => Vec::new(),
@@ -236,11 +237,17 @@ fn joined(nonce: u64) -> MemberRecord {
         state: MemberState::Joined,
         nonce: Nonce(nonce),
         incarnation: None,
+        group_id: "workers".into(),
         rest_url: "http://h:8083/".to_owned(),
         gossip_address: String::new(),
         settled: false,
         node_version: "0.1.0".to_owned(),
     }
+}
+
+/// What a member says in its further records.
+fn of_this_life(member: &MemberEntry) -> MemberRecord {
+    MemberRecord { incarnation: Some(member.incarnation()), ..member.record.clone() }
 }
 
 /// The log of these operations, with a gap behind each as a transaction marker leaves it, and the live reader's state.

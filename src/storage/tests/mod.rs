@@ -86,6 +86,7 @@ fn member(nonce: u64) -> MemberRecord {
         state: MemberState::Joined,
         nonce: Nonce(nonce),
         incarnation: None,
+        group_id: "workers".into(),
         rest_url: "http://h/".into(),
         gossip_address: "h:7".into(),
         settled: false,

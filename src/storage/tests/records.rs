@@ -14,11 +14,12 @@ fn check(record: ConfigRecord, key: &str, value: Option<&str>) {
     assert_eq!(ConfigRecord::decode(0, Some(&written_key), written.as_ref()), Ok(record));
 }
 
-fn joined() -> super::super::config_records::MemberRecord {
-    super::super::config_records::MemberRecord {
+fn joined() -> MemberRecord {
+    MemberRecord {
         state: MemberState::Joined,
         nonce: Nonce(0xfedc_ba98_7654_3210),
         incarnation: None,
+        group_id: "workers".into(),
         rest_url: "http://h:8083/".into(),
         gossip_address: "h:7946".into(),
         settled: false,
@@ -32,15 +33,15 @@ fn own_records_of_the_config_topic() {
         ConfigRecord::Member("h:8083".into(), Some(joined())),
         "worker-h:8083",
         Some(
-            r#"{"v":1,"state":"joined","nonce":"fedcba9876543210","rest_url":"http://h:8083/","gossip_address":"h:7946","settled":false,"node_version":"0.1.0"}"#,
+            r#"{"v":1,"state":"joined","nonce":"fedcba9876543210","group_id":"workers","rest_url":"http://h:8083/","gossip_address":"h:7946","settled":false,"node_version":"0.1.0"}"#,
         ),
     );
-    let entry = super::super::cluster_state::MemberEntry { record: joined(), offset: 17 };
+    let draining = MemberRecord { state: MemberState::Draining, incarnation: Some(Incarnation(17)), ..joined() };
     check(
-        plan::member_draining("h:8083", &entry),
+        ConfigRecord::Member("h:8083".into(), Some(draining)),
         "worker-h:8083",
         Some(
-            r#"{"v":1,"state":"draining","nonce":"fedcba9876543210","incarnation":17,"rest_url":"http://h:8083/","gossip_address":"h:7946","settled":false,"node_version":"0.1.0"}"#,
+            r#"{"v":1,"state":"draining","nonce":"fedcba9876543210","incarnation":17,"group_id":"workers","rest_url":"http://h:8083/","gossip_address":"h:7946","settled":false,"node_version":"0.1.0"}"#,
         ),
     );
     check(plan::member_gone("h:8083"), "worker-h:8083", None);

@@ -10,6 +10,7 @@ use connect_node::backend::NewTopic;
 use super::oracle::backend;
 use crate::support::broker;
 use crate::support::process::{PATIENCE, Worker, free_port};
+use crate::support::unique;
 
 /// A refusal that needs no answer from another worker takes no longer than this.
 const REFUSAL: Duration = Duration::from_secs(20);
@@ -115,6 +116,27 @@ async fn a_second_worker_of_the_same_id_is_refused_and_the_first_goes_on() {
     second.start();
     second.ready().await;
     assert_eq!(second.terminate().await.code(), Some(0), "{}", second.log_tail());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_of_another_group_on_the_same_topics_is_refused_and_the_first_goes_on() {
+    let bootstrap = broker().await.bootstrap();
+    let mut first = Worker::new(bootstrap, &[]);
+    first.start();
+    first.ready().await;
+    let group = unique("other");
+    let mut foreign = first.beside(bootstrap, &[("group.id", &group)]);
+    foreign.start();
+    let (own, topic) = (first.setting("group.id"), first.setting("config.storage.topic"));
+    refuses(&mut foreign, &[&topic, &format!("group.id={own}"), &format!("group.id={group}"), first.url()]).await;
+    let reply = first.get("/health").await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+
+    // The topics of a group that has ended may go to another one.
+    first.kill().await;
+    foreign.start();
+    foreign.ready().await;
+    assert_eq!(foreign.terminate().await.code(), Some(0), "{}", foreign.log_tail());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,6 +30,7 @@ impl Rig {
             state: MemberState::Joined,
             nonce: Nonce(99),
             incarnation: None,
+            group_id: "workers".into(),
             rest_url: format!("http://{}/", listener.local_addr().unwrap()),
             gossip_address: String::new(),
             settled: false,
