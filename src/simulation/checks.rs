@@ -93,10 +93,15 @@ impl World {
         }
     }
 
+    /// Whether somebody has done something a moment ago.
+    pub(super) fn is_busy(&self) -> bool {
+        self.now < self.acted_at + self.fence() / 2
+    }
+
     /// Why the units are not as they should be, if they are not.
     pub(super) fn unhealed_units(&self) -> Option<String> {
         // Claims that cross may still be under way.
-        if self.now < self.acted_at + self.fence() / 2 {
+        if self.is_busy() {
             return Some("something is still being done".into());
         }
         let mut runs: BTreeMap<UnitNumber, (i64, usize)> = BTreeMap::new();

@@ -131,7 +131,8 @@ impl World {
                 self.figures.healed_ms = self.now.saturating_sub(began) / MS;
                 self.rest(false);
             }
-            (Some(why), _) if self.now > since + self.setup.bound() && !is_empty => {
+            // A worker that was evicted may just have come back.
+            (Some(why), _) if self.now > since + self.setup.bound() && !is_empty && !self.is_busy() => {
                 self.fail(|_| format!("does not heal: {why}"));
             }
             (None, Some(why)) | (Some(_), Some(why)) if self.now > began + BACK_OFF + self.setup.bound() => {

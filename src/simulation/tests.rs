@@ -30,7 +30,7 @@ fn a_thousand_histories_hold() {
 /// What each of them found is in docs/simulator.md.
 #[test]
 fn histories_that_failed_once_hold() {
-    for seed in [6_891, 79_202] {
+    for seed in [6_891, 79_202, 89_429] {
         check_all(seed, 1, SMALL, Switches::ALL);
     }
 }

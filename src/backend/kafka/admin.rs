@@ -32,6 +32,8 @@ fn explained(trouble: &str) -> String {
 /// Requests to a cluster.
 pub(super) struct KafkaAdmin {
     pub client: Arc<AdminClient>,
+    /// Reads committed offsets.
+    pub offsets: Arc<AdminClient>,
 }
 
 impl KafkaAdmin {
@@ -43,7 +45,7 @@ impl KafkaAdmin {
     ) -> Result<Vec<(TopicPartition, Option<i64>)>> {
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         loop {
-            let found = self.client.get()?.list_group_offsets(group, partitions, REQUEST_TIMEOUT).await;
+            let found = self.offsets.get()?.list_group_offsets(group, partitions, REQUEST_TIMEOUT).await;
             let found = found.and_then(|found| {
                 let known = found.into_iter().map(|(partition, offset)| Ok((partition, offset?)));
                 known.collect::<Result<Vec<_>>>()
@@ -163,7 +165,24 @@ impl TopicAdmin for KafkaAdmin {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NOT_COORDINATOR;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::RDKafkaApiKey;
+
     use super::*;
+    use crate::backend::{ClientSettings, kafka};
+
+    /// See `client_config::offsets`. As long as this is broken, it ends the tests by a signal.
+    #[tokio::test]
+    async fn a_coordinator_that_moves_does_not_end_the_process() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("t", 1, 1).unwrap();
+        cluster.request_errors(RDKafkaApiKey::OffsetFetch, &[RD_KAFKA_RESP_ERR_NOT_COORDINATOR]);
+        let backend = kafka::open(&cluster.bootstrap_servers(), &ClientSettings::new()).unwrap();
+        let partition = TopicPartition { topic: "t".into(), partition: 0 };
+        let found = backend.committed_offsets().committed("g", &[partition]).await.unwrap();
+        assert_eq!(found, [None]);
+    }
 
     #[test]
     fn a_closed_connection_asks_for_the_protocol() {

@@ -256,6 +256,13 @@ pub(super) const GUARDS: &[Guard] = &[
         test: "storage::tests::turns::who_ends_while_it_waits_is_waited_for_once_and_who_is_evicted_not_at_all",
     },
     Guard {
+        name: "a coordinator that moves does not end the process",
+        file: "src/backend/kafka/mod.rs",
+        guard: "AdminClient::new(Kind::Consumer, client_config::offsets(&settings))",
+        removed: "AdminClient::new(Kind::Producer, client_config::offsets(&settings))",
+        test: "backend::kafka::admin::tests::a_coordinator_that_moves_does_not_end_the_process",
+    },
+    Guard {
         name: "who kept its writer reads before it says no",
         file: "src/storage/topic_log/transactions.rs",
         guard: "&& let Ok(records) = check()\n            && !records.is_empty()\n        {\n            return",
