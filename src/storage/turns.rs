@@ -19,8 +19,8 @@ pub const HOLD: Duration = Duration::from_millis(100);
 /// has begun before.
 pub const GRACE: Duration = Duration::from_millis(30);
 
-/// How long one that does not use its turn is waited for. It has ended, or its records are late.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+/// How long one that does not use its turn is waited for. It has ended, or its records are late. Somebody may wait behind it to evict it.
+pub const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The workers that wait, as the config topic says.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -56,8 +56,8 @@ async fn workers_that_write_at_once_do_not_snatch_the_id_from_each_other() {
     let (taken_over, turns) = (taken_over.load(Ordering::Relaxed) - before, state.turns().ended() - turns);
     println!("{taken_over} times taken over in {turns} turns; the longest write took {longest:?}");
     assert!(taken_over as u64 <= turns, "taken over {taken_over} times in {turns} turns");
-    // A turn of each, and some that were lost.
-    assert!(longest < PATIENCE, "a write took {longest:?}");
+    // About a turn of each.
+    assert!(longest < 2 * PATIENCE, "a write took {longest:?}");
     assert!(!state.turns_wait(), "{:?}", state.turns());
 }
 
