@@ -34,6 +34,9 @@ const MAX_BACK_OFF_MS: u64 = 60_000;
 /// Between two attempts to write a record of the own life.
 const RETRY_MS: u64 = 500;
 
+/// How long a worker holds its share before it says so. Who reads that it does, and not yet its last claims, would take these units for free ones.
+const SETTLED_AFTER_MS: u64 = 500;
+
 /// Members that are watched by each member.
 const NEIGHBOURS: usize = 2;
 
@@ -98,6 +101,8 @@ pub(super) struct Membership {
     attempts: u32,
     deadline: Option<Millis>,
     settling: Settling,
+    /// Since when it holds its share.
+    has_share_since: Option<Millis>,
 }
 
 impl Membership {
@@ -114,6 +119,7 @@ impl Membership {
             attempts: 0,
             deadline: None,
             settling: Settling::Due(Millis(0)),
+            has_share_since: None,
         }
     }
 
@@ -384,9 +390,15 @@ impl Membership {
         tokens: &mut impl FnMut() -> Token,
         actions: &mut Vec<Action>,
     ) {
-        let Some(record) = self.own_record().filter(|record| !record.settled) else { return };
-        if around.has_share && around.leased && matches!(self.settling, Settling::Due(at) if now >= at) {
-            let (token, nonce) = (tokens(), record.nonce);
+        let nonce = self.own_record().filter(|record| !record.settled).map(|record| record.nonce);
+        let Some(nonce) = nonce.filter(|_| around.has_share) else {
+            self.has_share_since = None;
+            return;
+        };
+        let since = *self.has_share_since.get_or_insert(now);
+        let due = matches!(self.settling, Settling::Due(at) if now >= at) && now.since(since) >= SETTLED_AFTER_MS;
+        if due && around.leased {
+            let token = tokens();
             self.settling = Settling::Written(token);
             actions.push(Action::AppendSettled { token, incarnation, nonce });
         }
@@ -447,7 +459,7 @@ impl Membership {
             _ => None,
         };
         let settling = match self.settling {
-            Settling::Due(at) => Some(at),
+            Settling::Due(at) => self.has_share_since.map(|since| at.max(since.plus(SETTLED_AFTER_MS))),
             Settling::Written(_) => None,
         };
         let due = [own, settling, self.deadline, Some(self.java_ask_at), self.probes.next_deadline(now)];

@@ -26,8 +26,9 @@ pub const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Turns {
     waiting: Vec<Arc<str>>,
-    /// How many turns have ended.
+    /// How many turns have ended, and whose the last one was.
     ended: u64,
+    last: Option<Arc<str>>,
 }
 
 impl Turns {
@@ -42,11 +43,18 @@ impl Turns {
     pub fn end(&mut self, worker: &str) {
         self.waiting.retain(|waiting| **waiting != *worker);
         self.ended += 1;
+        // Those that were left out are named before the one whose turn it was.
+        self.last = Some(worker.into());
     }
 
     /// Changes with each turn that ends.
     pub fn ended(&self) -> u64 {
         self.ended
+    }
+
+    /// Whether another one took the id over in its turn since this one did.
+    pub fn others_had_it(&self, worker: &str) -> bool {
+        self.last.as_ref().is_some_and(|last| **last != *worker)
     }
 
     /// All that wait, in their order.
@@ -91,6 +99,7 @@ mod tests {
         turns.end("a");
         assert!(!turns.others_wait("c"));
         assert_eq!(turns.ended(), 2);
+        assert!(turns.others_had_it("c") && !turns.others_had_it("a"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -44,10 +44,14 @@ impl TurnTaker {
         std::future::pending().await
     }
 
-    /// Whether who has the id may begin another transaction.
+    /// Whether who had the id may begin another transaction with it.
     pub fn may_go_on(&self) -> bool {
-        self.name.as_ref().is_none_or(|name| !self.state.borrow().turns().others_wait(name))
-            || self.holds_until.is_some_and(|until| Instant::now() < until)
+        let Some(name) = &self.name else { return true };
+        let state = self.state.borrow();
+        // Another one's turn has fenced this one. It would hear of it from the broker, in the middle of an attempt.
+        let is_fenced = self.has_rivals(name) && state.turns().others_had_it(name);
+        let has_time = self.holds_until.is_some_and(|until| Instant::now() < until);
+        !is_fenced && (has_time || !state.turns().others_wait(name))
     }
 
     /// What is to be written in the transaction.

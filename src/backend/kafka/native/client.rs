@@ -19,6 +19,10 @@ use crate::backend::{BackendError, ClientSettings, Result};
 /// How a line of the client's log ends when it has no connection left.
 const ALL_DOWN: &str = "brokers are down";
 
+/// What lines of the client's log say of a transactional id that another client took over.
+const FENCED: &str = "fenced by a newer instance";
+const OLD_EPOCH: &str = "old epoch";
+
 /// What a client is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::backend::kafka) enum Kind {
@@ -77,6 +81,10 @@ extern "C" fn log(client: *const rd::rd_kafka_t, level: c_int, facility: *const 
         }
     }
     match level {
+        // Writers of the config topic take its transactional id from each other; whom that concerns is told by an error.
+        _ if line.contains(FENCED) || line.contains(OLD_EPOCH) => {
+            tracing::debug!(target: "librdkafka", "{facility}: {line}")
+        }
         // Said at each attempt to connect, many times a second; why the attempts fail stands in a line of its own, which the library
         // does not repeat, and who waits for an answer says so.
         _ if line.ends_with(ALL_DOWN) => tracing::debug!(target: "librdkafka", "{facility}: {line}"),
