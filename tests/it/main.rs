@@ -1,5 +1,6 @@
 //! The integration tests: one binary, a module for each feature.
 
+mod acl;
 mod backend;
 mod bad_input;
 mod conditions;
