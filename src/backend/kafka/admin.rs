@@ -115,6 +115,8 @@ impl TopicAdmin for KafkaAdmin {
         let Some(found) = client.describe_topic(name, REQUEST_TIMEOUT).await? else { return Ok(None) };
         let settings = match client.topic_settings(name, REQUEST_TIMEOUT).await {
             Ok(settings) => Some(settings),
+            // Another broker answers, which has not heard of a new topic yet.
+            Err(BackendError::UnknownPartition(_)) => return Ok(None),
             Err(BackendError::Refused(reason)) => {
                 tracing::debug!("the settings of topic {name} cannot be read: {reason}");
                 None

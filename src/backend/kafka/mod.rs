@@ -53,7 +53,7 @@ impl AdminClient {
         if let Some(client) = current.as_ref().filter(|client| !client.is_stuck()) {
             return Ok(client.clone());
         }
-        let client = Client::new(Kind::Producer, &client_config::admin(&self.settings))?;
+        let client = Client::new(Kind::Consumer, &client_config::admin(&self.settings))?;
         drop(current.replace(client.clone()).map(Closing::new));
         Ok(client)
     }
