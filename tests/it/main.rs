@@ -10,6 +10,7 @@ mod guards;
 mod inquiries;
 mod kafka_client;
 mod kills;
+mod leader_change;
 mod lifecycle;
 mod plugins;
 mod rest;

@@ -1,4 +1,6 @@
-//! A real Kafka broker: one KRaft node on loopback.
+//! Real Kafka brokers on loopback: one KRaft node, or a [`Cluster`].
+
+mod cluster;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -10,6 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{kafka_lib, unique};
+
+pub use cluster::Cluster;
 
 /// Names a running broker that the tests take instead of starting one.
 const BOOTSTRAP_VARIABLE: &str = "CONNECT_NODE_TEST_BOOTSTRAP";
