@@ -96,6 +96,8 @@ pub struct Herder {
     forgetting: HashSet<String>,
     /// Whether the last request for the ends of the internal topics failed.
     ends_unknown: bool,
+    /// Whether the transactional id was taken, or is being tried for.
+    id_asked_for: bool,
     cluster_id: Option<String>,
 }
 
@@ -146,6 +148,7 @@ impl Herder {
             seals: HashSet::new(),
             forgetting: HashSet::new(),
             ends_unknown: false,
+            id_asked_for: false,
             cluster_id: None,
         }
     }

@@ -35,6 +35,9 @@ pub enum BackendError {
     /// The record or request itself is refused and will be refused again: too large, not authorized, unknown topic.
     #[error("{0}")]
     Refused(String),
+    /// The principal may not write under the transactional id. The same call succeeds once it may.
+    #[error("{0}")]
+    TransactionalIdAuthorization(String),
     /// Another writer took over the transactional id. The writer is of no use any more.
     #[error("another writer took over the transactional id: {0}")]
     Fenced(String),

@@ -112,7 +112,10 @@ impl Outbox {
                         self.settling = true;
                         absorbed.client_lost = true;
                     }
-                    BackendError::Refused(_) | BackendError::UnknownPartition(_) | BackendError::Revoked => {
+                    BackendError::Refused(_)
+                    | BackendError::TransactionalIdAuthorization(_)
+                    | BackendError::UnknownPartition(_)
+                    | BackendError::Revoked => {
                         absorbed.refused.get_or_insert_with(|| error.clone());
                     }
                 },

@@ -104,7 +104,7 @@ impl Restater {
         let check = move |state: &ClusterState| {
             if state.moved_to() > end { Err(LogMoved) } else { Ok(records.clone()) }
         };
-        self.writes.put(&self.log, check).await.map(|_| count)
+        self.writes.put(&self.log, false, check).await.map(|_| count)
     }
 
     /// Reads the topic twice: what is committed, and what a reader sees that takes everything.

@@ -33,6 +33,8 @@ enum Outcome {
 /// A write that waits.
 struct Write {
     check: Check,
+    /// Whether the id is to be taken also where there is nothing to write.
+    takes_id: bool,
     reply: oneshot::Sender<Outcome>,
 }
 
@@ -54,6 +56,7 @@ impl Writes {
     pub async fn put<E: Send + 'static>(
         &self,
         log: &TopicLog,
+        takes_id: bool,
         mut check: impl FnMut(&ClusterState) -> Result<Vec<ProducerRecord>, E> + Send + 'static,
     ) -> Result<Vec<i64>, CompareError<E>> {
         let rejection = Arc::new(Mutex::new(None));
@@ -65,7 +68,7 @@ impl Writes {
             checked.map_err(|error| *kept = Some(error)).ok()
         };
         let (reply, outcome) = oneshot::channel();
-        let write = Write { check: Box::new(check), reply };
+        let write = Write { check: Box::new(check), takes_id, reply };
         let timeout = || log.timeout("a write among many others", WRITE_TIMEOUT);
         let deadline = tokio::time::Instant::now() + WRITE_TIMEOUT;
         match tokio::time::timeout_at(deadline, self.0.send(write)).await {
@@ -147,6 +150,7 @@ impl Committer {
     ) -> Result<Vec<Outcome>, CompareError<std::convert::Infallible>> {
         // How many records each write has; `None` where its check said no.
         let mut counts = Vec::new();
+        let takes_id = batch.iter().any(|write| write.takes_id);
         let check = || {
             let mut state = self.state.borrow().clone();
             let mut records = Vec::new();
@@ -161,7 +165,7 @@ impl Committer {
             }
             Ok(records)
         };
-        let stored = self.log.compare_and_append(&self.transactions, &mut self.turn, check).await?;
+        let stored = self.log.compare_and_append(&self.transactions, &mut self.turn, takes_id, check).await?;
         let mut offsets = stored.into_iter().map(|(_, offset)| offset);
         let outcome = |count: Option<usize>| match count {
             None => Outcome::Rejected,

@@ -1,5 +1,6 @@
 //! The config topic: its state as a snapshot, and all writes to it.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -217,7 +218,17 @@ impl ConfigStore {
     ) -> Result<Vec<i64>, CompareError<E>> {
         let topic = self.log.topic().to_owned();
         let check = move |state: &ClusterState| Ok(check(state)?.iter().map(|record| record.encode(&topic)).collect());
-        self.writes.put(&self.log, check).await
+        self.writes.put(&self.log, false, check).await
+    }
+
+    /// Takes the transactional id, in turn with others, and writes nothing: whether that is allowed is known then, and the next write finds a writer.
+    pub async fn take_id(&self) -> Result<(), CompareError<Infallible>> {
+        self.writes.put(&self.log, true, |_| Ok(Vec::new())).await.map(drop)
+    }
+
+    /// Why this worker may not write with checks; `None`: it may, or has not tried yet.
+    pub fn refusal(&self) -> Option<Arc<str>> {
+        self.transactions.refusal()
     }
 
     /// Writes the tombstone of a member in place of that member, if both are still in the life that is named. `reason` is for operators and
@@ -242,7 +253,7 @@ impl ConfigStore {
                 _ => Ok(vec![tombstone.clone()]),
             }
         };
-        self.writes.put(&self.log, check).await.map(|_| ())
+        self.writes.put(&self.log, false, check).await.map(|_| ())
     }
 
     /// Appends without any check and waits until it is folded. Returns its offset. A dead writer's transaction that keeps it from being
@@ -330,7 +341,7 @@ impl ConfigStore {
                 }
             }
         };
-        self.writes.put(&self.log, check).await.map(|_| ())
+        self.writes.put(&self.log, false, check).await.map(|_| ())
     }
 
     async fn take_over(&self, limit: Duration) -> Result<(), LogError> {

@@ -30,6 +30,9 @@ pub const OPEN_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the leaders may take to name the ends at the start.
 const OPEN_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a topic may be unknown to a broker when it is opened: another one has just said that it is there.
+const SHOWS_UP_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Wait before a request that failed for now is repeated.
 const RETRY_WAIT: Duration = Duration::from_millis(100);
 
@@ -192,13 +195,9 @@ impl TopicLog {
         settings.reader.entry(name.to_owned()).or_insert_with(|| wait.to_owned());
         let topic: Arc<str> = topic.into();
         let failed = |error| LogError::Backend { topic: topic.clone(), error };
-        let description = backend.admin().describe_topic(&topic).await.map_err(failed)?;
-        let count = match description {
-            Some(description) if description.partitions > 0 => description.partitions,
-            _ => {
-                let reason = "it does not exist; it has to be created before it is read".to_owned();
-                return Err(LogError::Unusable { topic, reason });
-            }
+        let Some(count) = partition_count(&*backend, &topic).await.map_err(failed)? else {
+            let reason = "it does not exist; it has to be created before it is read".to_owned();
+            return Err(LogError::Unusable { topic, reason });
         };
         let partitions: Vec<_> =
             (0..count).map(|partition| TopicPartition { topic: (&*topic).into(), partition }).collect();
@@ -390,6 +389,19 @@ impl TopicLog {
             None => Ok(()),
             Some(reason) => Err(LogError::Lost { topic: self.shared.topic.clone(), reason: reason.clone() }),
         }
+    }
+}
+
+/// How many partitions the topic has; `None` where there is no topic. Brokers hear of a new one at different times.
+async fn partition_count(backend: &dyn Backend, topic: &str) -> Result<Option<i32>, BackendError> {
+    let deadline = Instant::now() + SHOWS_UP_TIMEOUT;
+    loop {
+        let found = backend.admin().describe_topic(topic).await?;
+        let count = found.map(|found| found.partitions).filter(|count| *count > 0);
+        if count.is_some() || Instant::now() + RETRY_WAIT > deadline {
+            return Ok(count);
+        }
+        tokio::time::sleep(RETRY_WAIT).await;
     }
 }
 

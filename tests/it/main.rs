@@ -1,5 +1,6 @@
 //! The integration tests: one binary, a module for each feature.
 
+mod acl;
 mod backend;
 mod bad_input;
 mod conditions;
@@ -9,6 +10,7 @@ mod guards;
 mod inquiries;
 mod kafka_client;
 mod kills;
+mod leader_change;
 mod lifecycle;
 mod plugins;
 mod rest;

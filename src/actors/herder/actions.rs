@@ -11,6 +11,9 @@ use crate::storage::plan;
 use crate::storage::status_records::UnitState;
 use crate::storage::topic_log::LogError;
 
+/// Between two attempts to take the transactional id. Each costs a worker that writes at that time its turn.
+const TAKE_ID_INTERVAL: Duration = Duration::from_secs(30);
+
 impl Herder {
     pub(super) fn carry_out(&mut self, action: Action, context: &mut Context<Self>) {
         match action {
@@ -35,7 +38,7 @@ impl Herder {
             Action::CompareAndTombstone { token, worker, incarnation } => {
                 self.compare_and_tombstone(token, worker, incarnation, context);
             }
-            Action::Joined { incarnation } => self.joined(incarnation),
+            Action::Joined { incarnation } => self.joined(incarnation, context),
             Action::WriteClaim { token, unit, fields, .. } => self.write_register(token, &unit, fields),
             Action::WriteRelease { token, unit, fields, .. } => self.write_register(token, &unit, fields),
             Action::WriteTombstone { token, unit, .. } => {
@@ -81,10 +84,26 @@ impl Herder {
         }
     }
 
-    fn joined(&mut self, incarnation: Incarnation) {
+    fn joined(&mut self, incarnation: Incarnation, context: &mut Context<Self>) {
         tracing::info!(%incarnation, "joined");
         // Requests of an earlier time were for whoever ran then.
         self.restarts_seen = self.restarts_seen.max(incarnation.0);
+        if !std::mem::replace(&mut self.id_asked_for, true) {
+            self.take_id(context);
+        }
+    }
+
+    /// Takes the transactional id before anybody needs it, so that a missing ACL is known from here and not from the first request. Nothing waits
+    /// for it. Tried again until it succeeds: who was told by `GET /health` sees there when the ACL has come.
+    fn take_id(&self, context: &mut Context<Self>) {
+        let Some(config) = self.logs.as_ref().map(|logs| logs.config.clone()) else { return };
+        let take = async move {
+            while let Err(error) = config.take_id().await {
+                tracing::debug!(%error, "the transactional id could not be taken; trying again");
+                tokio::time::sleep(TAKE_ID_INTERVAL).await;
+            }
+        };
+        context.spawn(take.into_actor(self));
     }
 
     fn ask_ends(&mut self, ask: Token, context: &mut Context<Self>) {

@@ -85,7 +85,11 @@ impl Herder {
                 );
                 Err(HerderError::Unavailable(message))
             }
-            Some(_) => Ok("Worker has completed startup and is ready to handle requests.".into()),
+            // A probe that ended the worker for it would end what it runs.
+            Some(_) => Ok(match self.logs.as_ref().and_then(|logs| logs.config.refusal()) {
+                Some(refusal) => format!("Worker has completed startup and answers what only reads; {refusal}"),
+                None => "Worker has completed startup and is ready to handle requests.".into(),
+            }),
         }
     }
 

@@ -32,8 +32,6 @@ fn explained(trouble: &str) -> String {
 /// Requests to a cluster.
 pub(super) struct KafkaAdmin {
     pub client: Arc<AdminClient>,
-    /// Reads committed offsets.
-    pub offsets: Arc<AdminClient>,
 }
 
 impl KafkaAdmin {
@@ -45,7 +43,7 @@ impl KafkaAdmin {
     ) -> Result<Vec<(TopicPartition, Option<i64>)>> {
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         loop {
-            let found = self.offsets.get()?.list_group_offsets(group, partitions, REQUEST_TIMEOUT).await;
+            let found = self.client.get()?.list_group_offsets(group, partitions, REQUEST_TIMEOUT).await;
             let found = found.and_then(|found| {
                 let known = found.into_iter().map(|(partition, offset)| Ok((partition, offset?)));
                 known.collect::<Result<Vec<_>>>()
@@ -117,6 +115,8 @@ impl TopicAdmin for KafkaAdmin {
         let Some(found) = client.describe_topic(name, REQUEST_TIMEOUT).await? else { return Ok(None) };
         let settings = match client.topic_settings(name, REQUEST_TIMEOUT).await {
             Ok(settings) => Some(settings),
+            // Another broker answers, which has not heard of a new topic yet.
+            Err(BackendError::UnknownPartition(_)) => return Ok(None),
             Err(BackendError::Refused(reason)) => {
                 tracing::debug!("the settings of topic {name} cannot be read: {reason}");
                 None
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
     use crate::backend::{ClientSettings, kafka};
 
-    /// See `client_config::offsets`. As long as this is broken, it ends the tests by a signal.
+    /// See `client_config::admin`. As long as this is broken, it ends the tests by a signal.
     #[tokio::test]
     async fn a_coordinator_that_moves_does_not_end_the_process() {
         let cluster = MockCluster::new(1).unwrap();

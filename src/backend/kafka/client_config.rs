@@ -142,17 +142,11 @@ fn consumer_with(settings: &ClientSettings, isolation: Isolation, more: &[(&str,
 /// It also says that a broker closed the connection: all that is heard of a listener with another protocol.
 const ADMIN_RULES: [(&str, &str); 2] = [("log.connection.close", "true"), ("enable.sparse.connections", "false")];
 
-/// Settings of the client of admin requests.
+/// Settings of the client of admin requests: a consumer with a group. Where a coordinator answers a question for committed offsets that it is not the one,
+/// or not yet, librdkafka 2.12.1 tells the group of the client to look for the coordinator, and reads a null pointer where the client has none.
 pub(super) fn admin(settings: &ClientSettings) -> ClientSettings {
-    with(settings, &[&COMMON_DEFAULTS], &[&COMMON_RULES, &ADMIN_RULES])
-}
-
-/// Settings of the client that reads committed offsets. It is a consumer, though it joins no group and reads nothing: when a broker answers that it is not
-/// the coordinator any more, librdkafka (2.12.1; its issue 5040 is open) asks for that of the client's own group, and ends the process by a null
-/// pointer where it has none.
-pub(super) fn offsets(settings: &ClientSettings) -> ClientSettings {
-    let rules = [("group.id", NO_GROUP), ("enable.auto.commit", "false")];
-    with(settings, &[&COMMON_DEFAULTS], &[&COMMON_RULES, &ADMIN_RULES, &rules])
+    let group = [("group.id", NO_GROUP), ("enable.auto.commit", "false")];
+    with(settings, &[&COMMON_DEFAULTS], &[&COMMON_RULES, &ADMIN_RULES, &group])
 }
 
 #[cfg(test)]

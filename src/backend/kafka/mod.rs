@@ -40,25 +40,20 @@ pub fn open(bootstrap_servers: &str, settings: &ClientSettings) -> Result<Arc<dy
     Ok(Arc::new(KafkaBackend::new(bootstrap_servers, settings)))
 }
 
-/// A client of requests that are not about records: connections that no fetch holds up. Made at the first request.
+/// The client of all requests that are not about records: connections that no fetch holds up.
 struct AdminClient {
-    kind: Kind,
     settings: ClientSettings,
     client: Mutex<Option<Client>>,
 }
 
 impl AdminClient {
-    fn new(kind: Kind, settings: ClientSettings) -> Arc<AdminClient> {
-        Arc::new(AdminClient { kind, settings, client: Mutex::default() })
-    }
-
     /// The client; a new one where there is none or it is stuck.
     fn get(&self) -> Result<Client> {
         let mut current = lock(&self.client);
         if let Some(client) = current.as_ref().filter(|client| !client.is_stuck()) {
             return Ok(client.clone());
         }
-        let client = Client::new(self.kind, &self.settings)?;
+        let client = Client::new(Kind::Consumer, &client_config::admin(&self.settings))?;
         drop(current.replace(client.clone()).map(Closing::new));
         Ok(client)
     }
@@ -77,17 +72,14 @@ struct KafkaBackend {
     producers: Mutex<HashMap<ClientSettings, Weak<Producer>>>,
     pools: Mutex<HashMap<ClientSettings, Weak<Pool>>>,
     admin: Arc<AdminClient>,
-    /// Asks for committed offsets.
-    offsets: Arc<AdminClient>,
 }
 
 impl KafkaBackend {
     fn new(bootstrap_servers: &str, settings: &ClientSettings) -> KafkaBackend {
         let mut settings = settings.clone();
         settings.insert("bootstrap.servers".into(), bootstrap_servers.into());
-        let admin = AdminClient::new(Kind::Producer, client_config::admin(&settings));
-        let offsets = AdminClient::new(Kind::Consumer, client_config::offsets(&settings));
-        KafkaBackend { settings, producers: Mutex::default(), pools: Mutex::default(), admin, offsets }
+        let admin = Arc::new(AdminClient { settings: settings.clone(), client: Mutex::default() });
+        KafkaBackend { settings, producers: Mutex::default(), pools: Mutex::default(), admin }
     }
 
     /// The settings of all clients, with those of a call in front.
@@ -106,10 +98,6 @@ impl KafkaBackend {
         let producer = Producer::start(&settings)?;
         producers.insert(settings, Arc::downgrade(&producer));
         Ok(producer)
-    }
-
-    fn requests(&self) -> KafkaAdmin {
-        KafkaAdmin { client: Arc::clone(&self.admin), offsets: Arc::clone(&self.offsets) }
     }
 
     /// The consumers of these settings, which have an isolation among them.
@@ -153,10 +141,10 @@ impl Backend for KafkaBackend {
     }
 
     fn committed_offsets(&self) -> Arc<dyn CommittedOffsets> {
-        Arc::new(self.requests())
+        Arc::new(KafkaAdmin { client: Arc::clone(&self.admin) })
     }
 
     fn admin(&self) -> Arc<dyn TopicAdmin> {
-        Arc::new(self.requests())
+        Arc::new(KafkaAdmin { client: Arc::clone(&self.admin) })
     }
 }

@@ -153,7 +153,20 @@ async fn a_log_that_lost_records_is_reported() {
     log.read_to_end(LIMIT).await.unwrap_err();
 }
 
-#[tokio::test]
+/// As with several brokers, of which one has not heard of a new topic yet.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_shows_up_late_is_waited_for() {
+    let cluster = Cluster::new().await;
+    let settings = log_settings(Isolation::ReadCommitted);
+    let open = TopicLog::open(cluster.backend.clone(), "late", settings, Seen::default());
+    let late = internal(TopicPurpose::Status, "late", 3);
+    let admin = cluster.backend.admin();
+    let (log, created) = tokio::join!(biased; open, create_or_check(&*admin, &late));
+    created.unwrap();
+    assert_eq!(log.unwrap().partition_count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_absent_topic_is_an_error() {
     let cluster = Cluster::new().await;
     let settings = log_settings(Isolation::ReadCommitted);

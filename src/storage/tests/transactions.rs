@@ -1,6 +1,6 @@
 //! A backend whose transactional writers are slow, or do not answer, and whose readers lag.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use async_trait::async_trait;
 
@@ -25,6 +25,8 @@ pub struct Wrapped {
     pub read_delay: Duration,
     /// To take an id over takes so much longer.
     pub take_over_delay: Duration,
+    /// The principal may not use any id.
+    pub refuses: Arc<AtomicBool>,
     /// Counts how often an id was taken over.
     pub taken_over: Arc<AtomicUsize>,
 }
@@ -37,6 +39,7 @@ impl Wrapped {
             delay: Duration::ZERO,
             read_delay: Duration::ZERO,
             take_over_delay: Duration::ZERO,
+            refuses: Arc::default(),
             taken_over: Arc::default(),
         }
     }
@@ -54,6 +57,9 @@ impl Backend for Wrapped {
         id: &str,
         timeout: Duration,
     ) -> Result<Arc<dyn TransactionalWriter>> {
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err(BackendError::TransactionalIdAuthorization("no".into()));
+        }
         tokio::time::sleep(self.take_over_delay).await;
         self.taken_over.fetch_add(1, Ordering::Relaxed);
         let inner = self.inner.transactional_writer(settings, id, timeout).await?;

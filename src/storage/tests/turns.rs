@@ -1,6 +1,6 @@
 //! Workers that write to the config topic at the same time.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -106,4 +106,51 @@ async fn who_ends_while_it_waits_is_waited_for_once_and_who_is_evicted_not_at_al
         assert!(begun.elapsed() < waited + GRACE, "the second write waits again");
         assert!(!store.snapshot().turns_wait());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_id_is_taken_for_nothing_once_and_without_a_transaction() {
+    let cluster = Cluster::new().await;
+    let taken_over = Arc::<AtomicUsize>::default();
+    let counting = || Wrapped { taken_over: taken_over.clone(), ..Wrapped::new(cluster.backend.clone()) };
+    let lonely = open_member(Arc::new(counting()), "lonely").await;
+    let before = lonely.position();
+    lonely.take_id().await.unwrap();
+    assert_eq!((taken_over.load(Ordering::Relaxed), lonely.position()), (1, before));
+    lonely.put(|state| create(state, "first")).await.unwrap();
+    assert_eq!(taken_over.load(Ordering::Relaxed), 1, "the first write has a writer");
+
+    let second = open_member(Arc::new(counting()), "second").await;
+    let before = second.position();
+    second.take_id().await.unwrap();
+    assert_eq!(taken_over.load(Ordering::Relaxed), 2);
+    // It said that it waits, and that it does not any more. A transaction would end in a marker.
+    assert_eq!((second.position(), second.snapshot().turns_wait()), (before + 2, false));
+    lonely.put(|state| create(state, "second")).await.unwrap();
+    assert!(!lonely.snapshot().turns_wait());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_not_use_the_id_says_so_until_it_may_and_keeps_nobody_waiting() {
+    let cluster = Cluster::new().await;
+    let refuses = Arc::new(AtomicBool::new(true));
+    let refused = Wrapped { refuses: refuses.clone(), ..Wrapped::new(cluster.backend.clone()) };
+    let (refused, other) =
+        (open_member(Arc::new(refused), "refused").await, open_member(cluster.backend.clone(), "other").await);
+    let begun = Instant::now();
+    assert_eq!(refused.refusal(), None);
+    let errors = [
+        refused.take_id().await.unwrap_err().to_string(),
+        refused.put(|state| create(state, "a")).await.unwrap_err().to_string(),
+        refused.refusal().unwrap().to_string(),
+    ];
+    for error in errors {
+        assert!(error.contains(TRANSACTIONAL_ID) && error.contains("Write and Describe"), "{error}");
+    }
+    other.put(|state| create(state, "b")).await.unwrap();
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    refuses.store(false, Ordering::Relaxed);
+    refused.put(|state| create(state, "a")).await.unwrap();
+    assert_eq!(refused.refusal(), None);
+    assert!(!refused.snapshot().turns_wait());
 }

@@ -4,7 +4,7 @@
 //! written between the check and the commit that the check did not see.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -83,6 +83,8 @@ pub struct Transactions {
     writer: tokio::sync::Mutex<Option<Holder>>,
     /// Counts how often a transaction may have been aborted: by taking the id over, and own ones.
     aborts: watch::Sender<u64>,
+    /// Why this worker may not write under the id, as far as it knows.
+    refusal: Mutex<Option<Arc<str>>>,
 }
 
 /// The writer that holds the id, as far as this worker knows.
@@ -113,8 +115,38 @@ impl Transactions {
     ) -> Result<Transactions, BackendError> {
         let high_watermark = tokio::sync::Mutex::new(backend.reader(reader, Isolation::ReadUncommitted)?);
         let writers = tokio::sync::Mutex::default();
-        let aborts = watch::Sender::default();
-        Ok(Transactions { backend, settings: writer, id: id.into(), high_watermark, writer: writers, aborts })
+        let (aborts, refusal) = (watch::Sender::default(), Mutex::default());
+        Ok(Transactions { backend, settings: writer, id: id.into(), high_watermark, writer: writers, aborts, refusal })
+    }
+
+    /// Why this worker may not write under the id; `None`: it may, or has not tried yet.
+    pub fn refusal(&self) -> Option<Arc<str>> {
+        self.lock_refusal().clone()
+    }
+
+    fn lock_refusal(&self) -> MutexGuard<'_, Option<Arc<str>>> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the id over, and notes whether that is allowed. What is missing is logged once, not with each attempt.
+    async fn open_writer(&self, limit: Duration) -> Result<Arc<dyn TransactionalWriter>, BackendError> {
+        let opened = self.backend.transactional_writer(&self.settings, &self.id, limit).await;
+        match opened {
+            Ok(writer) => {
+                if self.lock_refusal().take().is_some() {
+                    tracing::info!(transactional_id = self.id, "the principal of this worker may write under it now");
+                }
+                Ok(writer)
+            }
+            Err(BackendError::TransactionalIdAuthorization(reason)) => {
+                let text: Arc<str> = missing_acl(&self.id, &reason).into();
+                if self.lock_refusal().replace(text.clone()).is_none() {
+                    tracing::error!(transactional_id = self.id, "{text}");
+                }
+                Err(BackendError::TransactionalIdAuthorization(text.to_string()))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Changes each time when a transaction may have been aborted.
@@ -135,7 +167,7 @@ impl Transactions {
         self.may_have_aborted();
         let deadline = Instant::now() + limit;
         loop {
-            match self.backend.transactional_writer(&self.settings, &self.id, remaining(deadline)).await {
+            match self.open_writer(remaining(deadline)).await {
                 // While the broker ends the older transaction it asks for patience.
                 Err(BackendError::Retriable(_) | BackendError::Fenced(_))
                     if Instant::now() + MIN_BACKOFF < deadline => {}
@@ -152,11 +184,13 @@ impl Transactions {
 impl TopicLog {
     /// Calls `check` when this reader has folded everything, and writes what it returns in one transaction; when another writer came
     /// between, again. Returns when this reader has folded the records, with partition and offset of each. `check` may be called several
-    /// times; an empty answer means that there is nothing to write. Behind what it returns, the records of `turn` are written.
+    /// times; an empty answer means that there is nothing to write. Behind what it returns, the records of `turn` are written. With `takes_id`, the
+    /// id is taken also for nothing.
     pub async fn compare_and_append<E>(
         &self,
         transactions: &Transactions,
         turn: &mut TurnTaker,
+        takes_id: bool,
         mut check: impl FnMut() -> Result<Vec<ProducerRecord>, E>,
     ) -> Result<Vec<(i32, i64)>, CompareError<E>> {
         let timeout = |limit| self.shared.timeout("a compare-and-append", limit);
@@ -173,24 +207,29 @@ impl TopicLog {
                 if waits_for_others {
                     deadline = (Instant::now() + COMPARE_AND_APPEND_TIMEOUT).min(begun + RACE_TIMEOUT);
                 }
-                if !turn.ends().is_empty() && doubt.is_none() && self.is_settled(&mut check, deadline).await? {
+                let may_be_settled = !takes_id && !turn.ends().is_empty() && doubt.is_none();
+                if may_be_settled && self.is_settled(&mut check, deadline).await? {
                     turn.give_back(self).await;
                     return Ok(Vec::new());
                 }
             }
             let ends: Vec<_> = turn.ends().iter().map(|record| record.encode(self.topic())).collect();
-            let mut check = || check().map(|records| records.into_iter().chain(ends.iter().cloned()).collect());
+            let mut check = || check().map(|records| followed_by(records, &ends));
             let outcome = self.once(transactions, &mut slot, &mut check, &mut doubt, deadline).await;
             let error = match outcome {
                 Attempt::Done(offsets) => {
-                    turn.written();
+                    turn.done(self, !offsets.is_empty()).await;
                     let offsets = self.seen(offsets, deadline).await?;
                     if let Some(holder) = &mut *slot {
                         holder.caught_up = true;
                     }
                     return Ok(offsets);
                 }
-                Attempt::Failed(error) => return Err(error),
+                Attempt::Failed(error) => {
+                    // Nobody is to wait for a worker that does not write.
+                    turn.give_back(self).await;
+                    return Err(error);
+                }
                 Attempt::Again(error) => error,
                 Attempt::InDoubt(offsets, error) => {
                     doubt = Some(offsets);
@@ -237,7 +276,7 @@ impl TopicLog {
         deadline: Instant,
     ) -> Attempt<E> {
         let outcome = match self.holder(transactions, slot.take(), deadline).await {
-            Err(error @ BackendError::Refused(_)) => {
+            Err(error @ (BackendError::Refused(_) | BackendError::TransactionalIdAuthorization(_))) => {
                 Attempt::Failed(CompareError::NotWritten(self.shared.backend_error(error)))
             }
             Err(error) => Attempt::Again(error),
@@ -267,8 +306,7 @@ impl TopicLog {
             None => {
                 self.let_finish(transactions, deadline).await?;
                 transactions.may_have_aborted();
-                let Transactions { backend, settings, id, .. } = transactions;
-                let writer = backend.transactional_writer(settings, id, remaining(deadline)).await?;
+                let writer = transactions.open_writer(remaining(deadline)).await?;
                 Ok(Holder { writer, caught_up: false })
             }
         }
@@ -388,6 +426,23 @@ impl TopicLog {
         }
         Ok(offsets)
     }
+}
+
+/// The records with these behind them, where there are any.
+fn followed_by(mut records: Vec<ProducerRecord>, ends: &[ProducerRecord]) -> Vec<ProducerRecord> {
+    if !records.is_empty() {
+        records.extend_from_slice(ends);
+    }
+    records
+}
+
+/// What an operator has to know of a principal that may not use the id.
+fn missing_acl(id: &str, reason: &str) -> String {
+    format!(
+        "the principal of this worker may not write under the transactional id {id}: it needs an ACL that allows Write and Describe on \
+         TransactionalId {id}. Until then this worker cannot create, change, stop or delete connectors, write task configurations, or remove \
+         workers that died; what runs goes on ({reason})"
+    )
 }
 
 fn remaining(deadline: Instant) -> Duration {

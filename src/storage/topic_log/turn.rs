@@ -59,15 +59,17 @@ impl TurnTaker {
         &self.ends
     }
 
-    /// The transaction was committed.
-    pub fn written(&mut self) {
-        if !self.ends.is_empty() {
+    /// The id was taken. What was committed says that the turn is over; where there was nothing to commit, that is written for itself.
+    pub async fn done(&mut self, log: &TopicLog, committed: bool) {
+        if !committed {
+            self.give_back(log).await;
+        } else if !self.ends.is_empty() {
             self.ends.clear();
             self.holds_until = Some(Instant::now() + HOLD);
         }
     }
 
-    /// There is nothing to write.
+    /// There is nothing to write, or it cannot be written.
     pub async fn give_back(&mut self, log: &TopicLog) {
         let ends = std::mem::take(&mut self.ends);
         self.append(log, &ends).await;

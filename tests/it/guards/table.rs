@@ -258,8 +258,8 @@ pub(super) const GUARDS: &[Guard] = &[
     Guard {
         name: "a coordinator that moves does not end the process",
         file: "src/backend/kafka/mod.rs",
-        guard: "AdminClient::new(Kind::Consumer, client_config::offsets(&settings))",
-        removed: "AdminClient::new(Kind::Producer, client_config::offsets(&settings))",
+        guard: "Client::new(Kind::Consumer, &client_config::admin(&self.settings))?",
+        removed: "Client::new(Kind::Producer, &client_config::admin(&self.settings))?",
         test: "backend::kafka::admin::tests::a_coordinator_that_moves_does_not_end_the_process",
     },
     Guard {

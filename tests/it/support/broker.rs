@@ -1,4 +1,6 @@
-//! A real Kafka broker: one KRaft node on loopback.
+//! Real Kafka brokers on loopback: one KRaft node, or a [`Cluster`].
+
+mod cluster;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -10,6 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{kafka_lib, unique};
+
+pub use cluster::Cluster;
 
 /// Names a running broker that the tests take instead of starting one.
 const BOOTSTRAP_VARIABLE: &str = "CONNECT_NODE_TEST_BOOTSTRAP";
@@ -60,10 +64,23 @@ pub struct Security {
     pub scram: Vec<String>,
 }
 
-/// A broker that this process started.
+/// What a node is in its cluster.
+#[derive(Clone, Copy)]
+struct Place {
+    id: u32,
+    /// `broker`, `controller`, or both.
+    roles: &'static str,
+    /// The controller's id and port.
+    controller: (u32, u16),
+    /// Of the topics that brokers make for themselves, and of those that ask for no number.
+    replicas: usize,
+}
+
+/// A node that this process started.
 struct Node {
     lib: PathBuf,
     directory: PathBuf,
+    /// Takes connections of clients; of a mere controller, those of brokers.
     port: u16,
     secure_ports: Vec<(&'static str, u16)>,
     running: Mutex<Option<Child>>,
@@ -111,13 +128,7 @@ impl Broker {
 
     /// Kills the broker at once, as a lost machine would. Its data stay.
     pub fn stop(&self) {
-        let node = self.node.as_ref().expect("only a broker of its own can be stopped");
-        let mut running = node.running.lock().unwrap();
-        if let Some(mut child) = running.take() {
-            let mut input = child.stdin.take().expect("it is piped");
-            input.write_all(b"stop\n").unwrap();
-            child.wait().unwrap();
-        }
+        self.node.as_ref().expect("only a broker of its own can be stopped").stop();
     }
 
     /// Starts the broker again after `stop`, with its data and at its address.
@@ -131,7 +142,11 @@ impl Broker {
         let lib = kafka_lib::jars()?;
         let mut last = String::new();
         for _ in 0..START_ATTEMPTS {
-            let node = Node::format(lib.clone(), security)?;
+            let ports = free_ports(2 + security.listeners.len())?;
+            let place = Place { id: 1, roles: "broker,controller", controller: (1, ports[1]), replicas: 1 };
+            let names = security.listeners.iter().map(|(name, _)| *name);
+            let secure_ports = names.zip(ports[2..].iter().copied()).collect();
+            let node = Node::format(lib.clone(), place, ports[0], secure_ports, security)?;
             match node.run() {
                 Ok(()) => {
                     let bootstrap = format!("127.0.0.1:{}", node.port);
@@ -146,15 +161,23 @@ impl Broker {
 
 /// Gives a topic further partitions, by Kafka's own tool: nothing of connect-node ever does that.
 pub async fn grow_topic(bootstrap: &str, topic: &str, partitions: i32) {
+    let arguments = ["--alter", "--topic", topic, "--partitions", &partitions.to_string()];
+    tool(bootstrap, "TopicCommand", &arguments).await;
+}
+
+/// Runs one of Kafka's own tools and returns what it prints.
+pub async fn tool(bootstrap: &str, class: &str, arguments: &[&str]) -> String {
     let lib = kafka_lib::jars().unwrap_or_else(|error| panic!("{error}"));
     let output = tokio::process::Command::new("java")
-        .args(java_arguments(&lib, "org.apache.kafka.tools.TopicCommand"))
-        .args(["--bootstrap-server", bootstrap, "--alter", "--topic", topic])
-        .args(["--partitions", &partitions.to_string()])
+        .args(java_arguments(&lib, &format!("org.apache.kafka.tools.{class}")))
+        .args(["--bootstrap-server", bootstrap])
+        .args(arguments)
         .output()
         .await
         .unwrap_or_else(|error| panic!("cannot run java: {error}"));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{class} {arguments:?}: {out}{err}");
+    out.into_owned()
 }
 
 fn java_arguments(lib: &Path, class: &str) -> Vec<String> {
@@ -172,31 +195,47 @@ fn free_ports(count: usize) -> Result<Vec<u16>, String> {
     ports.map_err(|error| format!("no free port: {error}"))
 }
 
-/// One node, small, quick to start. The short session lets a killed broker come back under its id soon.
-fn server_properties(directory: &Path, ports: [u16; 2], secure_ports: &[(&str, u16)], security: &Security) -> String {
-    let [port, controller_port] = ports;
+/// A node, small, quick to start. The short session lets a killed broker come back under its id soon, and others lead soon.
+fn server_properties(
+    directory: &Path,
+    place: Place,
+    port: u16,
+    secure_ports: &[(&str, u16)],
+    security: &Security,
+) -> String {
+    let Place { id, roles, controller: (controller, controller_port), replicas } = place;
     let secure: String = secure_ports.iter().map(|(name, port)| format!(",{name}://127.0.0.1:{port}")).collect();
+    let clients = format!("PLAINTEXT://127.0.0.1:{port}{secure}");
+    let advertised = format!("advertised.listeners={clients}\n");
+    let quorum = format!("CONTROLLER://127.0.0.1:{controller_port}");
+    let (listeners, advertised) = match roles {
+        "controller" => (quorum, String::new()),
+        "broker" => (clients, advertised),
+        _ => (format!("{clients},{quorum}"), advertised),
+    };
     let protocols: String = security.listeners.iter().map(|(name, protocol)| format!(",{name}:{protocol}")).collect();
     let properties: String = security.properties.iter().map(|line| format!("{line}\n")).collect();
     format!(
-        "process.roles=broker,controller\n\
-         node.id=1\n\
-         controller.quorum.voters=1@127.0.0.1:{controller_port}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{secure}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}{secure}\n\
+        "process.roles={roles}\n\
+         node.id={id}\n\
+         controller.quorum.voters={controller}@127.0.0.1:{controller_port}\n\
+         listeners={listeners}\n\
+         {advertised}\
          {properties}\
          controller.listener.names=CONTROLLER\n\
          listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n\
          log.dirs={}\n\
          num.partitions=1\n\
-         default.replication.factor=1\n\
+         default.replication.factor={replicas}\n\
+         min.insync.replicas=1\n\
          auto.create.topics.enable=true\n\
-         offsets.topic.replication.factor=1\n\
+         auto.leader.rebalance.enable=false\n\
+         offsets.topic.replication.factor={replicas}\n\
          offsets.topic.num.partitions=5\n\
-         transaction.state.log.replication.factor=1\n\
+         transaction.state.log.replication.factor={replicas}\n\
          transaction.state.log.min.isr=1\n\
          transaction.state.log.num.partitions=5\n\
-         share.coordinator.state.topic.replication.factor=1\n\
+         share.coordinator.state.topic.replication.factor={replicas}\n\
          share.coordinator.state.topic.min.isr=1\n\
          share.coordinator.state.topic.num.partitions=1\n\
          group.initial.rebalance.delay.ms=0\n\
@@ -210,14 +249,16 @@ fn server_properties(directory: &Path, ports: [u16; 2], secure_ports: &[(&str, u
 }
 
 impl Node {
-    /// Chooses ports and a directory and formats it.
-    fn format(lib: PathBuf, security: &Security) -> Result<Node, String> {
+    /// Chooses a directory and formats it.
+    fn format(
+        lib: PathBuf,
+        place: Place,
+        port: u16,
+        secure_ports: Vec<(&'static str, u16)>,
+        security: &Security,
+    ) -> Result<Node, String> {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique("kafka"));
-        let ports = free_ports(2 + security.listeners.len())?;
-        let [port, controller_port] = [ports[0], ports[1]];
-        let names = security.listeners.iter().map(|(name, _)| *name);
-        let secure_ports: Vec<_> = names.zip(ports[2..].iter().copied()).collect();
-        let properties = server_properties(&directory, [port, controller_port], &secure_ports, security);
+        let properties = server_properties(&directory, place, port, &secure_ports, security);
         let written =
             fs::create_dir_all(&directory).and_then(|()| fs::write(directory.join("server.properties"), properties));
         written.map_err(|error| format!("cannot write to {}: {error}", directory.display()))?;
@@ -240,7 +281,16 @@ impl Node {
         java_arguments(&self.lib, class)
     }
 
-    /// Starts the broker and waits until it takes connections.
+    /// Kills it at once.
+    fn stop(&self) {
+        if let Some(mut child) = self.running.lock().unwrap().take() {
+            let mut input = child.stdin.take().expect("it is piped");
+            input.write_all(b"stop\n").unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Starts the node and waits until it takes connections.
     fn run(&self) -> Result<(), String> {
         let log = self.directory.join("broker.log");
         let open = || File::options().create(true).append(true).open(&log);

@@ -484,7 +484,9 @@ impl Client {
             for resource in array(resources.cast_const(), count) {
                 let detail = copied(rd::rd_kafka_ConfigResource_error_string(*resource));
                 let code = rd::rd_kafka_ConfigResource_error(*resource);
-                code_of_result(code, Code::RD_KAFKA_RESP_ERR_NO_ERROR, &what, &detail)?;
+                if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                    return Err(error_of_read(code, &what, &detail));
+                }
                 let mut entries = 0;
                 let configs = rd::rd_kafka_ConfigResource_configs(*resource, &mut entries);
                 for entry in array(configs.cast_const(), entries) {

@@ -17,13 +17,16 @@ impl Client {
     pub(in crate::backend::kafka) fn init_transactions(&self, wait: Duration) -> Result<()> {
         // SAFETY: the client lives.
         let error = unsafe { rd::rd_kafka_init_transactions(self.ptr(), milliseconds(wait)) };
-        // SAFETY: it is null or a living error object.
-        let raced = !error.is_null()
-            && unsafe { rd::rd_kafka_error_code(error) } == Code::RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS;
-        match self.transactional(error, "init") {
-            Err(error) if raced => Err(BackendError::Fenced(error.to_string())),
-            done => done,
-        }
+        // SAFETY: it is a living error object where it is not null.
+        let code = (!error.is_null()).then(|| unsafe { rd::rd_kafka_error_code(error) });
+        self.transactional(error, "init").map_err(|error| match code {
+            Some(Code::RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS) => BackendError::Fenced(error.to_string()),
+            // The client takes it for fatal. That is only about itself: another one succeeds when the ACL is there.
+            Some(Code::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED) => {
+                BackendError::TransactionalIdAuthorization(error.to_string())
+            }
+            _ => error,
+        })
     }
 
     pub(in crate::backend::kafka) fn begin_transaction(&self) -> Result<()> {
