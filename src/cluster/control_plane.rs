@@ -329,7 +329,7 @@ impl ControlPlane {
         }
         self.assign(now);
         self.units.time_due(now);
-        if self.lease.take_moved() {
+        if self.lease.take_moved() && self.rules.reached_due() {
             self.sets.forget(self.lease.all_reached(), self.wait_ms);
             self.units.waiting_due();
         }
@@ -369,6 +369,11 @@ impl ControlPlane {
     /// Whether everything was folded that the writers of the read registers had folded.
     fn causal(&self) -> bool {
         !self.rules.causal() || self.position > self.highest_at
+    }
+
+    /// Whether everything was folded that the writer of the last record of this unit had folded.
+    fn knows(&self, state: &UnitState) -> bool {
+        !self.rules.causal() || state.known(self.position)
     }
 
     /// For each group with a set of which one of these units is claimed, whether all of its units are quiet.
@@ -525,8 +530,7 @@ impl ControlPlane {
                 && self.sets.aged(state.group.as_ref(), reached, self.wait_ms));
         let here = is_here(name, state, pass);
         let free = state.free(pass.own, |life| self.membership.is_member(life), self.rules.wait_release());
-        let known = !self.rules.causal() || state.known(self.position);
-        if here && due && free && !known {
+        if here && due && free && !self.knows(state) {
             self.units.wait_for_fold(name);
         } else if here && due && free && now >= state.claim_at {
             self.claims += 1;
