@@ -416,7 +416,13 @@ impl ControlPlane {
             }
             Mine::Claiming { .. } if self.rules.read_back() && !state.own_writes_read(reached) => {}
             // It was answered, and an end was reached that lies behind it, but it was not read: another record has replaced it.
-            Mine::Claiming { .. } if self.rules.read_back() => self.set_mine(name, Mine::Idle),
+            Mine::Claiming { .. } if self.rules.read_back() => {
+                self.set_mine(name, Mine::Idle);
+                // Not in the next step: nobody says when that comes.
+                if leased {
+                    self.compare_idle(name, pass, reached, set, now, actions);
+                }
+            }
             Mine::Claiming { claim, set: claimed } | Mine::Claimed { claim, set: claimed } if leased => {
                 if !here || (claimed != set && self.rules.release_own()) {
                     self.set_mine(name, Mine::Idle);

@@ -180,7 +180,6 @@ fn without_a_reason_or_with_a_wrong_one_it_is_noticed() {
     ];
     for untold in reasons {
         for quiet in [true, false] {
-            println!("{untold} {quiet}");
             check_needed(1000, "gives a wrong reason", |switches| switches.untold = Some((untold, quiet)));
         }
     }
