@@ -329,7 +329,7 @@ impl ControlPlane {
         }
         self.assign(now);
         self.units.time_due(now);
-        if self.lease.take_moved() {
+        if self.lease.take_moved() && self.rules.reached_due() {
             self.sets.forget(self.lease.all_reached(), self.wait_ms);
             self.units.waiting_due();
         }
@@ -369,6 +369,11 @@ impl ControlPlane {
     /// Whether everything was folded that the writers of the read registers had folded.
     fn causal(&self) -> bool {
         !self.rules.causal() || self.position > self.highest_at
+    }
+
+    /// Whether everything was folded that the writer of the last record of this unit had folded.
+    fn knows(&self, state: &UnitState) -> bool {
+        !self.rules.causal() || state.known(self.position)
     }
 
     /// For each group with a set of which one of these units is claimed, whether all of its units are quiet.
@@ -411,7 +416,13 @@ impl ControlPlane {
             }
             Mine::Claiming { .. } if self.rules.read_back() && !state.own_writes_read(reached) => {}
             // It was answered, and an end was reached that lies behind it, but it was not read: another record has replaced it.
-            Mine::Claiming { .. } if self.rules.read_back() => self.set_mine(name, Mine::Idle),
+            Mine::Claiming { .. } if self.rules.read_back() => {
+                self.set_mine(name, Mine::Idle);
+                // Not in the next step: nobody says when that comes.
+                if leased {
+                    self.compare_idle(name, pass, reached, set, now, actions);
+                }
+            }
             Mine::Claiming { claim, set: claimed } | Mine::Claimed { claim, set: claimed } if leased => {
                 if !here || (claimed != set && self.rules.release_own()) {
                     self.set_mine(name, Mine::Idle);
@@ -525,8 +536,7 @@ impl ControlPlane {
                 && self.sets.aged(state.group.as_ref(), reached, self.wait_ms));
         let here = is_here(name, state, pass);
         let free = state.free(pass.own, |life| self.membership.is_member(life), self.rules.wait_release());
-        let known = !self.rules.causal() || state.known(self.position);
-        if here && due && free && !known {
+        if here && due && free && !self.knows(state) {
             self.units.wait_for_fold(name);
         } else if here && due && free && now >= state.claim_at {
             self.claims += 1;

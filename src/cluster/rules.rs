@@ -47,6 +47,8 @@ rules! {
     barrier_first,
     /// Only units that are due are compared. Without: the same is done, with more work.
     only_due,
+    /// A claim is compared again when an end is reached. Without: nothing keeps the unit from running, and it does not.
+    reached_due,
     /// Claims of an older set are released, also by a worker that will own the unit again. Without: deadlock.
     release_own,
     /// The status of a unit that is not wanted any more is removed. Without: it stays.

@@ -281,9 +281,11 @@ impl Units {
         for (name, _, placed) in &all {
             let owner = placed.and_then(|_| owners.next().flatten());
             let life = owner.map(|owner| owner.life);
-            if self.states.get(name).is_some_and(|state| state.owner != life) {
-                let waits = owner.is_some_and(|owner| owner.second_choice && Some(owner.life) == self.own);
-                let claim_at = if waits { second_claim_at } else { Millis(0) };
+            let waits = owner.is_some_and(|owner| owner.second_choice && Some(owner.life) == self.own);
+            let claim_at = if waits { second_claim_at } else { Millis(0) };
+            let Some(before) = self.states.get(name).map(|state| (state.owner, state.claim_at)) else { continue };
+            // Who is the second choice still waits as it did; who is not any more does not wait.
+            if before.0 != life || before.1 > claim_at {
                 self.change(name, |state| (state.owner, state.claim_at) = (life, claim_at));
             }
         }

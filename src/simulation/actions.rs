@@ -70,6 +70,7 @@ impl World {
             Action::WriteClaim { token, unit, fields, .. } => {
                 let unit = self.unit_number(&unit);
                 self.check_claim(place, unit);
+                self.places[place].traces.claimed(unit, fields.claim);
                 self.append_status(who, unit, Register::Ours(fields), token);
             }
             Action::WriteRelease { token, unit, fields, .. } => {
@@ -108,6 +109,7 @@ impl World {
 
     fn append_status(&mut self, who: Who, unit: UnitNumber, register: Register, token: Token) {
         self.acted("writes a register");
+        self.places[who.place].traces.written(unit, token);
         let record = Record::Status(StatusRecord { unit, register });
         self.append(who, record, Letter::Event(Event::Appended { token }), Letter::Event(failed(token)));
     }
@@ -144,7 +146,16 @@ impl World {
         self.figures.starts += 1;
         let unit = self.unit_number(name);
         *self.touched.entry(unit).or_default() += 1;
-        let running = Running { claim, set, revoked: false, suspended: false, stopping: false, writes: 0, said: 0 };
+        let running = Running {
+            claim,
+            set,
+            revoked: false,
+            suspended: false,
+            stopping: false,
+            ended: false,
+            writes: 0,
+            said: 0,
+        };
         if self.places[who.place].running.insert(unit, running).is_some() {
             return self.fail(|_| format!("{name} was started where it still runs"));
         }
@@ -167,7 +178,7 @@ impl World {
         else {
             return self.fail(|_| format!("{name} is stopped, but does not run under claim {claim}"));
         };
-        running.stopping = true;
+        (running.stopping, running.ended) = (true, false);
         running.revoked |= hard;
         let at = self.soon();
         self.send(at, Message::To(who, Letter::Stopped(unit, claim)));

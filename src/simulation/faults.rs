@@ -310,8 +310,7 @@ impl World {
         let Some(running) = self.places[who.place].running.get_mut(&unit).filter(|running| !running.stopping) else {
             return;
         };
-        running.stopping = true;
-        running.revoked = true;
+        (running.stopping, running.ended, running.revoked) = (true, true, true);
         let claim = running.claim;
         self.send(self.now, Message::To(who, Letter::Stopped(unit, claim)));
     }

@@ -50,6 +50,10 @@ pub struct Figures {
     pub changes: usize,
     /// See `changes`.
     pub crossings: usize,
+    /// Times that a control plane was asked about its units, and units that waited for something.
+    pub looks: u64,
+    /// See `looks`.
+    pub waits: usize,
     /// From the last fault until every unit ran once, and until every worker was a settled member as well.
     pub units_healed_ms: u64,
     /// See `units_healed_ms`.
@@ -72,6 +76,8 @@ impl Figures {
         self.suspensions += other.suspensions;
         self.changes += other.changes;
         self.crossings += other.crossings;
+        self.looks += other.looks;
+        self.waits += other.waits;
         self.units_healed_ms = self.units_healed_ms.max(other.units_healed_ms);
         self.healed_ms = self.healed_ms.max(other.healed_ms);
     }
@@ -80,13 +86,14 @@ impl Figures {
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Figures { steps, records, compacted, transactions, fenced, faults, boots, evictions, .. } = self;
-        let Figures { starts, stops, suspensions, changes, crossings, units_healed_ms, healed_ms, .. } = self;
+        let Figures { starts, stops, suspensions, changes, crossings, looks, waits, units_healed_ms, healed_ms, .. } = self;
         writeln!(f, "{steps} events; {faults} faults, {boots} starts of workers, {evictions} evictions")?;
         writeln!(f, "{records} records ({compacted} compacted), {transactions} transactions ({fenced} fenced)")?;
         writeln!(
             f,
             "{starts} starts of units, {stops} stops, {suspensions} suspensions; {changes} changes at rest ({crossings} with crossing claims)"
         )?;
+        writeln!(f, "{waits} units that waited and said why, in {looks} looks")?;
         write!(
             f,
             "all units ran once {units_healed_ms} ms after the last fault, all workers were settled after {healed_ms} ms"

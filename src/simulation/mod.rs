@@ -15,6 +15,7 @@ mod log;
 mod names;
 mod phases;
 mod process;
+mod reasons;
 mod rules;
 mod transactions;
 mod world;

@@ -93,7 +93,7 @@ impl World {
                 let unhealed = self.unhealed_units().or_else(|| self.unhealed_members());
                 match unhealed {
                     Some(why) if self.now > since + self.setup.bound() => {
-                        self.fail(|_| format!("{:?}: does not heal: {why}", expected.change));
+                        self.fail(|world| format!("{:?}: does not heal: {why}{}", expected.change, world.reasons()));
                     }
                     Some(_) => self.send(self.now + LOOK, Message::Look),
                     None => self.check_expected(since, &expected),
@@ -101,7 +101,7 @@ impl World {
             }
             Phase::Rest { changed } => {
                 if let Some(why) = self.unhealed_units().or_else(|| self.unhealed_members()) {
-                    return self.fail(|_| format!("not at rest: {why}"));
+                    return self.fail(|world| format!("not at rest: {why}{}", world.reasons()));
                 }
                 self.check_kept();
                 match changed {
@@ -133,10 +133,10 @@ impl World {
             }
             // A worker that was evicted may just have come back.
             (Some(why), _) if self.now > since + self.setup.bound() && !is_empty && !self.is_busy() => {
-                self.fail(|_| format!("does not heal: {why}"));
+                self.fail(|world| format!("does not heal: {why}{}", world.reasons()));
             }
             (None, Some(why)) | (Some(_), Some(why)) if self.now > began + BACK_OFF + self.setup.bound() => {
-                self.fail(|_| format!("does not heal: {why}"));
+                self.fail(|world| format!("does not heal: {why}{}", world.reasons()));
             }
             _ => self.send(self.now + LOOK, Message::Look),
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::clock::{Clock, MS, Micros};
 use super::fold::{Fold, Wanted, changes};
 use super::names::{PARTITIONS, UnitNumber, partition_of, worker_id};
+use super::reasons::Traces;
 use super::world::{CONFIG, Letter, Message, SLOTS, Who, World};
 use crate::cluster::{Action, ControlPlane, Event, Member, Millis, Nonce, Register, Settings};
 
@@ -18,6 +19,8 @@ pub(super) struct Running {
     pub(super) revoked: bool,
     pub(super) suspended: bool,
     pub(super) stopping: bool,
+    /// It has ended by itself, which its control plane does not know yet.
+    pub(super) ended: bool,
     /// Status writes of its own that are under way.
     pub(super) writes: u32,
     /// How many times a connector has said its tasks.
@@ -46,7 +49,7 @@ pub(super) struct Process {
     read_once: bool,
     pub(super) running: BTreeMap<UnitNumber, Running>,
     /// For each status partition, until when in true time its units may run.
-    leases: [Micros; PARTITIONS],
+    pub(super) leases: [Micros; PARTITIONS],
     pub(super) nonces: Vec<Nonce>,
     /// The number of the timer that is set, and when it goes off.
     timer: (u64, Micros),
@@ -56,6 +59,8 @@ pub(super) struct Process {
     pub(super) told_oldest: Option<Millis>,
     /// The last record of each unit that it has read.
     pub(super) read: BTreeMap<UnitNumber, Register>,
+    /// What it has read and written beside that.
+    pub(super) traces: Traces,
     /// Releases that were said, where they are said once.
     pub(super) released: BTreeSet<(UnitNumber, u64)>,
 }
@@ -124,6 +129,7 @@ impl World {
         let process = &mut self.places[place];
         let now = process.local(self.now);
         let Some(plane) = &mut process.plane else { return };
+        process.traces.answered(&event);
         let mut actions = Vec::new();
         #[cfg(test)]
         if let Some(thorough) = &mut process.thorough {
@@ -274,7 +280,7 @@ impl World {
             let process = &mut self.places[who.place];
             process.positions[1 + partition] = offset + 1;
             let Some(record) = self.status[partition].get(offset) else { continue };
-            process.read.insert(record.unit, record.register);
+            self.trace_read(who.place, record.unit, record.register);
             let (unit, group) = (self.names.name(record.unit).clone(), self.names.group(record.unit).cloned());
             let register = record.register;
             self.step(who.place, Event::StatusRead { unit, group, partition: partition as i32, register });

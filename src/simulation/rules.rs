@@ -1,8 +1,11 @@
 //! What tests take away, to see that it is missed. Outside of tests nothing can be taken away: the switches do not exist.
 
 #[cfg(test)]
-use crate::cluster::Rules;
-use crate::cluster::{ControlPlane, Settings};
+use crate::cluster::{Rules, Waiting};
+use crate::cluster::{ControlPlane, Millis, Page, Report, Settings};
+
+/// All units.
+const ALL: Page<'static> = Page { after: None, limit: usize::MAX };
 
 /// Which rules apply, of the control plane and of what surrounds it.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +22,9 @@ pub(super) struct Switches {
     /// A release is said again as long as the register does not say it. Without: nobody runs the unit as long as its holder lives.
     #[cfg(test)]
     pub(super) repeated_release: bool,
+    /// A reason, by how it begins, and whether it is kept quiet about or told as another one. Without a true one: a wrong reason.
+    #[cfg(test)]
+    pub(super) untold: Option<(&'static str, bool)>,
     /// Beside each control plane runs one that compares all units after each event, and has to say the same.
     #[cfg(test)]
     pub(super) thorough: bool,
@@ -28,14 +34,36 @@ impl Switches {
     #[cfg(not(test))]
     pub(super) const ALL: Switches = Switches {};
     #[cfg(test)]
-    pub(super) const ALL: Switches =
-        Switches { rules: Rules::ALL, transaction: true, owner_check: true, repeated_release: true, thorough: false };
+    pub(super) const ALL: Switches = Switches {
+        rules: Rules::ALL,
+        transaction: true,
+        owner_check: true,
+        repeated_release: true,
+        untold: None,
+        thorough: false,
+    };
 
     pub(super) fn control_plane(self, settings: Settings) -> ControlPlane {
         #[cfg(test)]
         return ControlPlane::with_rules(settings, self.rules);
         #[cfg(not(test))]
         ControlPlane::new(settings)
+    }
+
+    /// What a control plane says of its units.
+    pub(super) fn report(self, plane: &ControlPlane, now: Millis) -> Report {
+        #[cfg(test)]
+        if let Some((untold, quiet)) = self.untold {
+            let mut report = plane.report(Some(ALL), now);
+            for unit in &mut report.units {
+                let instead = if quiet { None } else { Some(Waiting::Due) };
+                if unit.waiting.as_ref().is_some_and(|waiting| waiting.to_string().starts_with(untold)) {
+                    unit.waiting = instead;
+                }
+            }
+            return report;
+        }
+        plane.report(Some(ALL), now)
     }
 }
 

@@ -12,19 +12,39 @@ const SQUEEZED: Setup = Setup { squeezed: true, ..SMALL };
 const THREADS: usize = 2;
 
 fn check_all(first: u64, seeds: u64, setup: Setup, switches: Switches) -> Figures {
-    let (figures, result) = simulate_many(first, seeds, THREADS, setup, switches, |_| true);
+    // The thousands run beside each other.
+    let (figures, result) = simulate_many(first, seeds, 1, setup, switches, |_| true);
     if let Err((seed, failure)) = result {
         panic!("{}\nseed {seed}: {failure}", tell(seed, setup, switches));
     }
     figures
 }
 
-#[test]
-fn a_thousand_histories_hold() {
-    let mut figures = check_all(0, 900, SMALL, Switches::ALL);
-    figures.add(&check_all(0, 100, SQUEEZED, Switches::ALL));
-    println!("{figures}");
-    assert!(figures.starts > 50_000 && figures.evictions > 2_000, "{figures}: the simulation does not do much");
+/// Ten thousand, in ten tests, so that they share all cores. Of each thousand the last hundred are squeezed.
+macro_rules! thousands {
+    ($($name:ident: $first:literal,)*) => { $(
+        #[test]
+        fn $name() {
+            let mut figures = check_all($first, 900, SMALL, Switches::ALL);
+            figures.add(&check_all($first + 900, 100, SQUEEZED, Switches::ALL));
+            println!("{figures}");
+            assert!(figures.starts > 45_000 && figures.evictions > 2_000, "{figures}: the simulation does not do much");
+            assert!(figures.waits > 100_000, "{figures}: not many units were seen to wait");
+        }
+    )* };
+}
+
+thousands! {
+    a_thousand_histories_hold: 0,
+    a_second_thousand_holds: 1_000,
+    a_third_thousand_holds: 2_000,
+    a_fourth_thousand_holds: 3_000,
+    a_fifth_thousand_holds: 4_000,
+    a_sixth_thousand_holds: 5_000,
+    a_seventh_thousand_holds: 6_000,
+    an_eighth_thousand_holds: 7_000,
+    a_ninth_thousand_holds: 8_000,
+    a_tenth_thousand_holds: 9_000,
 }
 
 /// What each of them found is in docs/simulator.md.
@@ -140,4 +160,35 @@ fn without_the_check_of_the_owner_zombies_write_tasks() {
 #[test]
 fn without_waiting_for_the_fold_two_sets_run() {
     check_needed(2_000, "two sets", |switches| switches.rules.causal = false);
+}
+
+#[test]
+fn without_looking_again_at_a_claim_nothing_keeps_a_unit() {
+    check_needed(50, "gives a wrong reason", |switches| switches.rules.reached_due = false);
+}
+
+/// Each of the reasons is met, and would be missed; and each is told from another one.
+#[test]
+fn without_a_reason_or_with_a_wrong_one_it_is_noticed() {
+    let reasons = [
+        "no member",
+        "held by",
+        "not claimed yet",
+        "an older claim",
+        "an older run",
+        "a write to its register is not",
+        "a write to its register failed",
+        "a better worker",
+        "claim not read",
+        "this worker has no lease",
+        "contested",
+        "this worker has not read",
+        "barrier",
+        "this worker leaves",
+    ];
+    for untold in reasons {
+        for quiet in [true, false] {
+            check_needed(1000, "gives a wrong reason", |switches| switches.untold = Some((untold, quiet)));
+        }
+    }
 }

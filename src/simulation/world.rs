@@ -210,6 +210,7 @@ impl World {
             let Some(queued) = self.queue.pop() else { break };
             self.now = queued.at;
             self.deliver(queued.message);
+            self.look_at_reasons();
             if self.figures.steps > MAX_STEPS {
                 self.fail(|_| format!("does not end: {MAX_STEPS} steps"));
             }

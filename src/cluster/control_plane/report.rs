@@ -78,6 +78,8 @@ pub enum Waiting {
     Behind,
     /// This unit of its group is not quiet.
     Barrier(Arc<str>),
+    /// It is still assigned to this worker, which leaves and claims nothing.
+    Leaving,
     /// Nothing: the next step takes it up.
     Due,
 }
@@ -99,6 +101,7 @@ impl fmt::Display for Waiting {
             Waiting::Contested(ms) => write!(f, "contested for another {ms} ms: its last holder may still run it"),
             Waiting::Behind => f.write_str("this worker has not read as much as one that wrote to a register"),
             Waiting::Barrier(unit) => write!(f, "barrier: waits for {unit}"),
+            Waiting::Leaving => f.write_str("this worker leaves, and no other one has it yet"),
             Waiting::Due => f.write_str("about to be taken up"),
         }
     }
@@ -215,10 +218,12 @@ impl ControlPlane {
                 // A life that is over is replaced by the next assignment.
                 self.worker_of(owner).map_or(Waiting::Unassigned, Waiting::NotClaimed)
             }
+            Some(_) if self.membership.leaving() => Waiting::Leaving,
             Some(_) if !leased => Waiting::NoLease,
             Some(_) if state.writing.is_some() => Waiting::Writing,
             Some(_) if now < state.retry_at => Waiting::Retry(state.retry_at.since(now)),
-            Some(_) if !self.causal() => Waiting::Behind,
+            // A claim is written by what the unit's own register says, and used by what all say.
+            Some(_) if !self.knows(state) => Waiting::Behind,
             Some(_) if now < state.claim_at => Waiting::SecondChoice(state.claim_at.since(now)),
             Some(_) => Waiting::Due,
         })

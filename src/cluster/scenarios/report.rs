@@ -138,23 +138,39 @@ fn a_claim_waits_for_the_fold_of_others_and_a_left_over_for_nothing() {
     assert_eq!(report(&worker).units[0].owner, None);
 }
 
+#[test]
+fn who_leaves_claims_nothing() {
+    let mut worker = Scenario::joined();
+    assert_eq!(worker.give(Event::Shutdown { deadline: Millis(9000) }), ["draining"]);
+    worker.wanted = vec![unit("connector-c", NO_SET)];
+    assert_eq!(worker.fold(), NOTHING);
+    assert_eq!(report(&worker).units[0].owner, Some("me".into()), "what it wrote is not read yet");
+    assert_eq!(waiting(&worker, "connector-c"), "this worker leaves, and no other one has it yet");
+}
+
+/// A member that owns a unit since the one with the higher score has no room, and the name of the unit.
+fn second_choice() -> (Scenario, Arc<str>) {
+    let mut worker = Scenario::joined();
+    worker.members.push(member("other", 30, Nonce(99)));
+    let members = worker.members.clone();
+    let others = |name: &String| highest(&members, name) == Some(Incarnation(30));
+    let names: Vec<_> = (0..).map(|number| format!("connector-{number}")).filter(others).take(3).collect();
+    worker.wanted = names.iter().map(|name| unit(name, NO_SET)).collect();
+    let said = worker.fold();
+    assert!(said.iter().all(|said| !said.starts_with("claim")), "{said:?}");
+    let units = report(&worker).units;
+    let mine = units.iter().find(|unit| unit.owner == Some("me".into())).unwrap().name.clone();
+    for name in names.iter().filter(|name| **name != *mine) {
+        assert_eq!(worker.read(name, held(30, 1)), NOTHING);
+    }
+    (worker, mine)
+}
+
 /// How full a worker is, two that read at different times see differently.
 #[test]
 fn who_owns_a_unit_as_the_second_choice_claims_it_late() {
     for first_choice_claims in [true, false] {
-        let mut worker = Scenario::joined();
-        worker.members.push(member("other", 30, Nonce(99)));
-        let members = worker.members.clone();
-        let others = |name: &String| highest(&members, name) == Some(Incarnation(30));
-        let names: Vec<_> = (0..).map(|number| format!("connector-{number}")).filter(others).take(3).collect();
-        worker.wanted = names.iter().map(|name| unit(name, NO_SET)).collect();
-        let said = worker.fold();
-        assert!(said.iter().all(|said| !said.starts_with("claim")), "{said:?}");
-        let units = report(&worker).units;
-        let mine = units.iter().find(|unit| unit.owner == Some("me".into())).unwrap().name.clone();
-        for name in names.iter().filter(|name| **name != *mine) {
-            assert_eq!(worker.read(name, held(30, 1)), NOTHING);
-        }
+        let (mut worker, mine) = second_choice();
         worker.now += 60;
         assert_eq!(waiting(&worker, &mine), "a better worker without room may claim it for another 40 ms");
         assert_eq!(worker.give(Event::Tick), NOTHING);
@@ -166,4 +182,26 @@ fn who_owns_a_unit_as_the_second_choice_claims_it_late() {
         let expected = if first_choice_claims { &[][..] } else { &[&*claim] };
         assert_eq!(worker.give(Event::Tick), expected);
     }
+}
+
+#[test]
+fn the_second_choice_waits_for_nobody_when_the_first_is_gone() {
+    let (mut worker, mine) = second_choice();
+    worker.now += 60;
+    worker.members.retain(|member| member.id == "me".into());
+    let said = worker.fold();
+    assert!(said.iter().any(|said| said.starts_with(&format!("claim {mine} "))), "{said:?}");
+    assert_eq!(waiting(&worker, &mine), "claim not read back");
+}
+
+/// A claim is written by what its own register says: what others say keeps it from being used only.
+#[test]
+fn a_unit_that_is_not_claimed_does_not_wait_for_the_fold_of_others() {
+    let (mut worker, mine) = second_choice();
+    worker.read("connector-x", record(3, 1, false, 12, NO_SET));
+    assert_eq!(waiting(&worker, &mine), "a better worker without room may claim it for another 100 ms");
+    worker.read(&mine, record(3, 1, false, 12, NO_SET));
+    worker.now += 100;
+    assert_eq!(worker.give(Event::Tick), NOTHING);
+    assert_eq!(waiting(&worker, &mine), "this worker has not read as much as one that wrote to a register");
 }
