@@ -206,9 +206,7 @@ impl View<'_> {
             Waiting::Stopping => false,
             Waiting::NoTaker => takers == 0 && self.is_free(unit),
             Waiting::Unassigned => self.is_free(unit) && self.looks_again(self.plane.kept().units as u64 / 100),
-            Waiting::HeldBy(worker) => {
-                self.other_holder(unit) == Some(worker) && !self.is_elsewhere(unit, set, owner)
-            }
+            Waiting::HeldBy(worker) => self.other_holder(unit) == Some(worker) && !self.is_elsewhere(unit, set, owner),
             Waiting::NotClaimed(worker) => {
                 let own = members.values().find(|member| Some(member.incarnation) == self.plane.incarnation());
                 let is_other = owner == Some(worker) && own.is_none_or(|own| own.id != *worker);

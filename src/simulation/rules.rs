@@ -1,8 +1,8 @@
 //! What tests take away, to see that it is missed. Outside of tests nothing can be taken away: the switches do not exist.
 
+use crate::cluster::{ControlPlane, Millis, Page, Report, Settings};
 #[cfg(test)]
 use crate::cluster::{Rules, Waiting};
-use crate::cluster::{ControlPlane, Millis, Page, Report, Settings};
 
 /// All units.
 const ALL: Page<'static> = Page { after: None, limit: usize::MAX };
