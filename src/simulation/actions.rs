@@ -146,16 +146,8 @@ impl World {
         self.figures.starts += 1;
         let unit = self.unit_number(name);
         *self.touched.entry(unit).or_default() += 1;
-        let running = Running {
-            claim,
-            set,
-            revoked: false,
-            suspended: false,
-            stopping: false,
-            ended: false,
-            writes: 0,
-            said: 0,
-        };
+        let running =
+            Running { claim, set, revoked: false, suspended: false, stopping: false, ended: false, writes: 0, said: 0 };
         if self.places[who.place].running.insert(unit, running).is_some() {
             return self.fail(|_| format!("{name} was started where it still runs"));
         }

@@ -86,7 +86,9 @@ impl Figures {
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Figures { steps, records, compacted, transactions, fenced, faults, boots, evictions, .. } = self;
-        let Figures { starts, stops, suspensions, changes, crossings, looks, waits, units_healed_ms, healed_ms, .. } = self;
+        let Figures {
+            starts, stops, suspensions, changes, crossings, looks, waits, units_healed_ms, healed_ms, ..
+        } = self;
         writeln!(f, "{steps} events; {faults} faults, {boots} starts of workers, {evictions} evictions")?;
         writeln!(f, "{records} records ({compacted} compacted), {transactions} transactions ({fenced} fenced)")?;
         writeln!(
