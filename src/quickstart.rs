@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::actors::handle::{HerderError, HerderHandle, HerderRequest, Precondition};
@@ -57,13 +57,16 @@ pub fn run(arguments: Arguments) -> Result<()> {
         .with_context(|| format!("the directory {} cannot be made", arguments.directory.display()))?;
     let directory = arguments.directory.canonicalize()?;
     let (input, output) = (directory.join("input.txt"), directory.join("output.txt"));
+    let data = directory.join("data");
+    // The lines would come again, behind what is there; and it may be somebody's own file.
+    ensure!(
+        arguments.bootstrap_server.is_some() || data.exists() || !output.exists(),
+        "{} is there, and the topics that it was made from are not ({} is missing): move it away, or choose another --directory",
+        output.display(),
+        data.display()
+    );
     if !input.exists() {
         write_sample(&input, arguments.lines).with_context(|| format!("{} cannot be written", input.display()))?;
-    }
-    let data = directory.join("data");
-    if arguments.bootstrap_server.is_none() && !data.exists() && output.exists() {
-        // The topics that it was made from are not here: the lines come again.
-        fs::remove_file(&output).with_context(|| format!("{} cannot be removed", output.display()))?;
     }
     let node = Node::start(worker_config(&arguments, &data)?, Registry::built_in())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -200,3 +200,16 @@ async fn the_quickstart_goes_on_after_kills() {
     assert_eq!(sent.lines().count(), LINES);
     assert_eq!(sent.lines().filter(|line| !arrived.contains(line)).count(), 0, "lines are lost");
 }
+
+#[tokio::test]
+async fn the_quickstart_leaves_a_file_of_somebody_else_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let output = root.path().join("output.txt");
+    std::fs::write(&output, "mine").unwrap();
+    let mut command = Command::new(binary());
+    let refused = command.args(["quickstart", "--port", "0", "--directory"]).arg(root.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("output.txt") && said.contains("--directory"), "{said}");
+    assert_eq!(std::fs::read_to_string(&output).unwrap(), "mine");
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1, "nothing was made");
+}

@@ -208,10 +208,12 @@ impl Engine {
         drop(paused);
     }
 
-    /// Plans, stores, publishes and answers a group.
-    fn write(&self, planner: &mut Planner, group: Group) {
+    /// Plans, stores, publishes and answers a group. Rows that have no room are given back alone: what makes room is among the commands.
+    fn write(&self, planner: &mut Planner, mut group: Group) {
         let settled = self.settle(planner);
         planner.abort_orphans();
+        let room = self.store.check_room(group.batches.iter().map(Batch::bytes).sum(), &planner.meta);
+        let mut unwritten = if room.is_err() { std::mem::take(&mut group.batches) } else { Vec::new() };
         let mut appended = Vec::with_capacity(group.batches.len());
         for mut batch in group.batches {
             match planner.append(batch.take_row()) {
@@ -235,16 +237,19 @@ impl Engine {
                 planner.orphaned = false;
                 appended.into_iter().for_each(|(batch, base)| batch.delivered(base));
             }
-            Err(error) => {
-                tracing::warn!("{error}; {} batches were not stored", appended.len());
+            Err(_) => {
                 // Nothing of the group is visible: what is visible is what is known to be durable.
                 planner.meta = self.view().meta.clone();
-                self.pause();
-                give_back(&group.queues, appended.into_iter().map(|(batch, _)| batch), error);
+                unwritten.extend(appended.into_iter().map(|(batch, _)| batch));
             }
         }
         answers.into_iter().for_each(|answer| answer(&stored));
         self.changed.notify_waiters();
+        if let Err(error) = stored.and(room) {
+            tracing::warn!("{error}; {} batches were not stored", unwritten.len());
+            self.pause();
+            give_back(&group.queues, unwritten.into_iter(), &error);
+        }
     }
 }
 

@@ -64,6 +64,9 @@ pub(super) struct EmbeddedReader {
     /// Who is served first by the next read.
     turn: usize,
     wake: Arc<Notify>,
+    /// Whose rows have to be read from the store, when the last read had others to deliver. They come first in the next one, or else a partition with new
+    /// records would hold up one with old ones.
+    owed: Option<(usize, Look)>,
 }
 
 impl EmbeddedReader {
@@ -75,10 +78,12 @@ impl EmbeddedReader {
             index: HashMap::new(),
             turn: 0,
             wake: Arc::new(Notify::new()),
+            owed: None,
         }
     }
 
     fn reindex(&mut self) {
+        self.owed = None;
         self.index = self.assigned.iter().enumerate().map(|(at, it)| (it.partition.clone(), at)).collect();
     }
 
@@ -351,6 +356,7 @@ impl RecordReader for EmbeddedReader {
     }
 
     async fn seek(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<()> {
+        self.owed = None;
         let view = self.engine.view();
         for (partition, offset) in offsets {
             let at = *self.index.get(partition).ok_or_else(|| not_assigned(partition))?;
@@ -365,20 +371,23 @@ impl RecordReader for EmbeddedReader {
     async fn read(&mut self, batch: &mut ReadBatch, max_records: usize, max_wait: Duration) -> Result<()> {
         batch.clear();
         let deadline = Instant::now() + max_wait;
+        // Before anything is delivered: a read that is dropped must not lose it.
+        let mut missing: Vec<_> = self.owed.take().into_iter().collect();
         loop {
-            let missing = self.fill(batch, max_records)?;
+            for (at, look) in missing {
+                if let Look::Store { id, from, to } = look {
+                    self.read_ahead(at, id, from, to).await?;
+                }
+            }
+            missing = self.fill(batch, max_records)?;
             if !batch.records.is_empty() || !batch.ends.is_empty() {
+                self.owed = missing.into_iter().next();
                 return Ok(());
             }
             if missing.is_empty() {
                 tokio::select! {
                     () = self.wake.notified() => {}
                     () = tokio::time::sleep_until(deadline) => return Ok(()),
-                }
-            }
-            for (at, look) in missing {
-                if let Look::Store { id, from, to } = look {
-                    self.read_ahead(at, id, from, to).await?;
                 }
             }
         }

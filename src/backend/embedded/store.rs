@@ -103,7 +103,7 @@ impl Store {
 
     /// Rows need room: on the disk, or within the file where rows were removed. Looked at before, because a write that fails half way costs a
     /// reading of the whole file.
-    fn check_room(&self, row_bytes: usize, meta: &Meta) -> Result<()> {
+    pub(super) fn check_room(&self, row_bytes: usize, meta: &Meta) -> Result<()> {
         if row_bytes == 0 {
             return Ok(());
         }

@@ -60,6 +60,11 @@ impl Batch {
         }
     }
 
+    /// The bytes of its records.
+    pub(super) fn bytes(&self) -> usize {
+        self.runs.iter().map(|run| run.bytes).sum()
+    }
+
     /// What is to be appended; the sequences stay.
     pub(super) fn take_row(&mut self) -> NewRow {
         let records = std::mem::take(&mut self.records);

@@ -44,3 +44,20 @@ async fn room_is_looked_at_before_records_are_written_and_offsets_still_fit() {
 async fn a_write_that_fails_half_way_is_undone() {
     fills_up(SimulatedDisk::set_full, false).await;
 }
+
+/// What makes room is among the commands: it must not share the fate of records that come at the same time.
+#[tokio::test]
+async fn offsets_fit_beside_records_that_do_not() {
+    let disk = SimulatedDisk::new();
+    let backend = start(&disk).unwrap();
+    let (one, two, offsets) = (writer(&backend), writer(&backend), backend.committed_offsets());
+    send(&one, &[keyed("k", Some("first"), 1)]).await;
+    disk.set_free(1_000_000);
+    for offset in 0..3 {
+        let (lost, at) = ([keyed("k", Some("lost"), 2)], [(TopicPartition::new(TOPIC, 0), offset)]);
+        let (first, second, commit) = tokio::join!(send(&one, &lost), send(&two, &lost), offsets.commit("group", &at));
+        assert!([first, second].iter().all(|acks| refusal(acks).contains("/simulated/store.redb")));
+        commit.unwrap();
+    }
+    backend.admin().delete_topic(TOPIC).await.unwrap();
+}

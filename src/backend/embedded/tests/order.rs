@@ -64,3 +64,29 @@ async fn what_was_given_back_is_passed_by_nothing() {
     }
     assert_eq!(next, RECORDS);
 }
+
+/// Records that are in memory are delivered at once. A partition whose records are in the store only has its turn all the same.
+#[tokio::test]
+async fn new_records_of_one_partition_do_not_hold_up_old_ones_of_another() {
+    let disk = SimulatedDisk::new();
+    let backend = start(&disk).unwrap();
+    send(&writer(&backend), &[keyed("k", Some("old"), 1)]).await;
+    drop(backend);
+    // Nothing is in memory now.
+    let backend = start(&disk.cut(|_| false)).unwrap();
+    let live = writer(&backend);
+    let new = || [ProducerRecord::keyed("live", "k", Some("new".into()))];
+    send(&live, &new()).await;
+    let (old, hot) = (TopicPartition::new(TOPIC, 0), TopicPartition::new("live", 0));
+    let mut reader = backend.reader(&ClientSettings::new(), Isolation::ReadCommitted).unwrap();
+    reader.assign(&[(hot, StartOffset::Beginning), (old.clone(), StartOffset::Beginning)]).unwrap();
+    let mut batch = ReadBatch::default();
+    for _ in 0..20 {
+        reader.read(&mut batch, 1, PATIENCE).await.unwrap();
+        if reader.position(&old) == Some(1) {
+            return;
+        }
+        send(&live, &new()).await;
+    }
+    panic!("the old record was not delivered");
+}
