@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read, Write};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 
-use crate::backend::{Ack, Backend, ClientSettings, Isolation, ProducerRecord, ReadBatch, StartOffset, TopicPartition};
+use crate::backend::{
+    self, Ack, Backend, ClientSettings, Isolation, ProducerRecord, ReadBatch, StartOffset, TopicPartition,
+};
 
 /// Records of one read.
 const BATCH: usize = 1000;
@@ -58,14 +59,14 @@ enum Command {
 }
 
 impl Arguments {
-    /// Who only looks makes no directory.
+    /// Who only looks makes no store.
     pub fn check(&self) -> Result<()> {
-        match self.bootstrap_servers.strip_prefix("embedded:") {
-            Some(directory) if !matches!(self.command, Command::Produce { .. }) && !Path::new(directory).exists() => {
-                bail!("there is no directory {directory}; --bootstrap-servers embedded:DIR names another one")
-            }
-            _ => Ok(()),
-        }
+        let servers = &self.bootstrap_servers;
+        ensure!(
+            matches!(self.command, Command::Produce { .. }) || backend::exists(servers),
+            "there is no store at {servers}; that of a quickstart is in `data` below the directory of the quickstart"
+        );
+        Ok(())
     }
 }
 

@@ -316,6 +316,11 @@ pub trait TopicAdmin: Send + Sync {
     async fn describe_group(&self, group: &str) -> Result<Option<GroupDescription>>;
 }
 
+/// Whether there is something to look at. To open an embedded store makes it where it is missing; brokers are not asked.
+pub fn exists(bootstrap_servers: &str) -> bool {
+    bootstrap_servers.strip_prefix("embedded:").is_none_or(|directory| embedded::is_store(directory.as_ref()))
+}
+
 /// Opens the backend that `bootstrap.servers` names: `memory:NAME`, `embedded:DIR` or Kafka brokers.
 pub fn open(bootstrap_servers: &str, settings: &ClientSettings) -> Result<Arc<dyn Backend>> {
     match bootstrap_servers.split_once(':') {

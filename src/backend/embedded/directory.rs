@@ -24,6 +24,11 @@ fn refused(path: &Path, what: &str, error: &std::io::Error) -> BackendError {
     BackendError::Refused(format!("the directory {} of embedded: {what}: {error}", path.display()))
 }
 
+/// Whether there is a store in this directory.
+pub(super) fn holds_store(path: &Path) -> bool {
+    path.join(STORE).is_file()
+}
+
 /// The directory as one path, made where it is missing, so that two spellings of it are one store.
 pub(super) fn canonical(path: &Path) -> Result<PathBuf> {
     if path.as_os_str().is_empty() {

@@ -65,6 +65,11 @@ pub fn open(directory: &Path) -> Result<Arc<dyn Backend>> {
     Ok(Arc::new(EmbeddedBackend { store: open_store(directory)? }))
 }
 
+/// Whether there is a store in this directory, open or not.
+pub fn is_store(directory: &Path) -> bool {
+    directory::holds_store(directory)
+}
+
 /// Does at once what the store does by itself in the background: retention, compaction however little there is to win, and removing what
 /// deleted topics left. Returns when nothing is left to do.
 pub fn upkeep(directory: &Path) -> Result<()> {
@@ -103,11 +108,13 @@ impl OpenStore {
         let (store, meta) = Store::open(disk)?;
         let engine = Arc::new(Engine::new(store, meta));
         let upkeep = Arc::new(Upkeep::default());
-        let mut open = OpenStore { engine, upkeep, threads: Vec::new(), directory };
+        // Without the directory until all runs: to give that back takes a lock which who opens the store has.
+        let mut open = OpenStore { engine, upkeep, threads: Vec::new(), directory: None };
         let engine = Arc::clone(&open.engine);
         open.spawn("embedded-writer", move || engine.run())?;
         let (engine, upkeep) = (Arc::clone(&open.engine), Arc::clone(&open.upkeep));
         open.spawn("embedded-upkeep", move || upkeep.run_until_stopped(&engine))?;
+        open.directory = directory;
         Ok(open)
     }
 

@@ -141,7 +141,7 @@ impl Legs {
         self.legs.iter_mut().try_for_each(|leg| {
             let mine = leg.mine(&names);
             leg.remove(&mine)?;
-            leg.add(&of(offsets, &mine))
+            leg.add(&of(offsets, &mine)).inspect_err(|_| self.pool.release(&leg.client, &mine))
         })
     }
 
