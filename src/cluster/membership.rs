@@ -14,7 +14,7 @@
 //!   evict each other without end.
 //! * *Evict* a neighbour that does not answer, by compare-and-append, so that a record that changed in between stays. Only who is leased evicts.
 //!   Neighbours are the next ones in the ring of worker ids: so each member is watched by some, and none by all.
-//! * *Settle*: who once held its share of the units says so, and takes none from others any more.
+//! * *Settle*: who has held its share of the units for half a second says so, and takes none from others any more.
 //! * *Leave*: `draining`, everything stopped and released, then the tombstone. The other order would let others see a life as over
 //!   whose units still stop.
 
@@ -82,6 +82,8 @@ pub(super) struct Surroundings {
 /// The record that says that this worker is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Settling {
+    /// This worker does not hold its share.
+    Lacking,
     /// It is not written, and not before this.
     Due(Millis),
     /// It is under way, or waits to be read.
@@ -101,8 +103,6 @@ pub(super) struct Membership {
     attempts: u32,
     deadline: Option<Millis>,
     settling: Settling,
-    /// Since when it holds its share.
-    has_share_since: Option<Millis>,
 }
 
 impl Membership {
@@ -118,8 +118,7 @@ impl Membership {
             java_ask_at: Millis(0),
             attempts: 0,
             deadline: None,
-            settling: Settling::Due(Millis(0)),
-            has_share_since: None,
+            settling: Settling::Lacking,
         }
     }
 
@@ -291,7 +290,7 @@ impl Membership {
         match (self.phase, record) {
             (Phase::Looking | Phase::Joining { .. } | Phase::BackOff { .. }, Some((incarnation, true))) => {
                 self.phase = Phase::Member { incarnation, since: now };
-                self.settling = Settling::Due(Millis(0));
+                self.settling = Settling::Lacking;
                 actions.push(Action::Joined { incarnation });
             }
             // Read beyond the own record, and it is not the last one.
@@ -307,7 +306,7 @@ impl Membership {
             // An earlier attempt of this process landed late and is the last one now.
             (Phase::Member { incarnation: before, .. }, Some((incarnation, true))) if incarnation != before => {
                 self.phase = Phase::Member { incarnation, since: now };
-                self.settling = Settling::Due(Millis(0));
+                self.settling = Settling::Lacking;
                 actions.push(Action::Joined { incarnation });
             }
             (Phase::Leaving { incarnation: before, step }, Some((incarnation, true))) if incarnation != before => {
@@ -390,17 +389,16 @@ impl Membership {
         tokens: &mut impl FnMut() -> Token,
         actions: &mut Vec<Action>,
     ) {
-        let nonce = self.own_record().filter(|record| !record.settled).map(|record| record.nonce);
-        let Some(nonce) = nonce.filter(|_| around.has_share) else {
-            self.has_share_since = None;
-            return;
-        };
-        let since = *self.has_share_since.get_or_insert(now);
-        let due = matches!(self.settling, Settling::Due(at) if now >= at) && now.since(since) >= SETTLED_AFTER_MS;
-        if due && around.leased {
-            let token = tokens();
-            self.settling = Settling::Written(token);
-            actions.push(Action::AppendSettled { token, incarnation, nonce });
+        let Some(nonce) = self.own_record().filter(|record| !record.settled).map(|record| record.nonce) else { return };
+        match self.settling {
+            Settling::Lacking | Settling::Due(_) if !around.has_share => self.settling = Settling::Lacking,
+            Settling::Lacking => self.settling = Settling::Due(now.plus(SETTLED_AFTER_MS)),
+            Settling::Due(at) if now >= at && around.leased => {
+                let token = tokens();
+                self.settling = Settling::Written(token);
+                actions.push(Action::AppendSettled { token, incarnation, nonce });
+            }
+            Settling::Due(_) | Settling::Written(_) => {}
         }
     }
 
@@ -459,8 +457,8 @@ impl Membership {
             _ => None,
         };
         let settling = match self.settling {
-            Settling::Due(at) => self.has_share_since.map(|since| at.max(since.plus(SETTLED_AFTER_MS))),
-            Settling::Written(_) => None,
+            Settling::Due(at) => Some(at),
+            Settling::Lacking | Settling::Written(_) => None,
         };
         let due = [own, settling, self.deadline, Some(self.java_ask_at), self.probes.next_deadline(now)];
         due.into_iter().flatten().filter(|at| *at > now).min()

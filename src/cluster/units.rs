@@ -267,7 +267,8 @@ impl Units {
         grouped + self.due.len() + self.waiting.len() + self.busy.len() + self.deadlines.len()
     }
 
-    /// Works out who should run each wanted unit. What this worker owns as the second choice it does not claim before `second_claim_at`. Returns how many there are, and how many this worker holds.
+    /// Works out who should run each wanted unit. What this worker owns as the second choice it does not claim before `second_claim_at`.
+    /// Returns how many there are, and how many this worker holds.
     pub(super) fn assign(&mut self, members: &[Member], second_claim_at: Millis, rules: Rules) -> (usize, usize) {
         self.unassigned = false;
         let placeable = |(name, state): (&'_ Name, &'_ UnitState)| (name.clone(), state.group.clone(), state.placed());

@@ -312,8 +312,8 @@ impl ConfigStore {
         Ok(hidden.map(|(key, _)| String::from_utf8_lossy(key).into_owned()).collect())
     }
 
-    /// Writes the tombstones of these members, and of all that wait for a turn, in one transaction, if they are all there are, each still in the life that is named. `reason` is
-    /// for operators and goes into a header.
+    /// Writes the tombstones of these members, and of all that wait for a turn, in one transaction, if they are all there are, each still in the
+    /// life that is named. `reason` is for operators and goes into a header.
     pub async fn remove_members(
         &self,
         members: Vec<(String, Incarnation)>,

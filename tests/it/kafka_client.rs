@@ -245,17 +245,3 @@ async fn a_wrong_setting_is_named_and_a_secret_is_not_shown() {
     let secret = error(&[("ssl.key.pem", "tell-nobody"), ("security.protocol", "ssl")]);
     assert!(!secret.contains("tell-nobody"), "{secret}");
 }
-
-/// The first questions for groups make the topic of the coordinators, and until that is loaded the broker answers that it is not the right one. A client
-/// without a group of its own ended the process by that answer.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_coordinator_that_is_not_one_yet_is_asked_again() {
-    let broker = Broker::start().await;
-    let offsets = open(&broker).committed_offsets();
-    let ask = |number: usize| {
-        let offsets = offsets.clone();
-        async move { offsets.all(&format!("group-{number}")).await.unwrap() }
-    };
-    let found = futures_util::future::join_all((0..20).map(ask)).await;
-    assert!(found.iter().all(Vec::is_empty), "{found:?}");
-}

@@ -212,6 +212,7 @@ impl Engine {
     fn write(&self, planner: &mut Planner, mut group: Group) {
         let settled = self.settle(planner);
         planner.abort_orphans();
+        // And once more with the rows of transactions, which are commands, in `commit`.
         let room = self.store.check_room(group.batches.iter().map(Batch::bytes).sum(), &planner.meta);
         let mut unwritten = if room.is_err() { std::mem::take(&mut group.batches) } else { Vec::new() };
         let mut appended = Vec::with_capacity(group.batches.len());

@@ -45,6 +45,8 @@ fn own_records_of_the_config_topic() {
         ),
     );
     check(plan::member_gone("h:8083"), "worker-h:8083", None);
+    check(ConfigRecord::Turn("h:8083".into(), true), "turn-h:8083", Some(r#"{"v":1}"#));
+    check(ConfigRecord::Turn("h:8083".into(), false), "turn-h:8083", None);
     let commit = Commit { tasks: 3, config: Some(Fingerprint(0xab)) };
     check(
         ConfigRecord::Commit("a".into(), commit),

@@ -208,9 +208,9 @@ impl TopicLog {
                     deadline = (Instant::now() + COMPARE_AND_APPEND_TIMEOUT).min(begun + RACE_TIMEOUT);
                 }
                 let may_be_settled = !takes_id && !turn.ends().is_empty() && doubt.is_none();
-                if may_be_settled && self.is_settled(&mut check, deadline).await? {
+                if may_be_settled && self.is_settled(&mut check, deadline).await {
                     turn.give_back(self).await;
-                    return Ok(Vec::new());
+                    return check().map(|_| Vec::new()).map_err(CompareError::Rejected);
                 }
             }
             let ends: Vec<_> = turn.ends().iter().map(|record| record.encode(self.topic())).collect();
@@ -257,13 +257,10 @@ impl TopicLog {
         &self,
         check: &mut impl FnMut() -> Result<Vec<ProducerRecord>, E>,
         deadline: Instant,
-    ) -> Result<bool, CompareError<E>> {
+    ) -> bool {
         // Looked at first without: reading to the end takes as long as a transaction.
-        let nothing = |records: Result<Vec<_>, _>| records.map_or(true, |records| records.is_empty());
-        if !nothing(check()) || self.read_to_end(remaining(deadline)).await.is_err() {
-            return Ok(false);
-        }
-        check().map(|records| records.is_empty()).map_err(CompareError::Rejected)
+        let mut nothing = || check().map_or(true, |records| records.is_empty());
+        nothing() && self.read_to_end(remaining(deadline)).await.is_ok() && nothing()
     }
 
     /// One attempt, which settles a doubt where it gets so far. The id is kept where it is still this worker's.

@@ -11,7 +11,7 @@ use super::super::turns::{HOLD, begins};
 use super::{LogError, TopicLog};
 
 /// How long a worker waits for its turn before it takes the id over out of turn.
-const TURN_TIMEOUT: Duration = Duration::from_secs(20);
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 /// How long an append of a record about turns may take. Without it the write goes on all the same.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(1);
@@ -80,7 +80,7 @@ impl TurnTaker {
         self.ends.clear();
         self.look();
         let Some(name) = self.name.clone().filter(|name| self.has_rivals(name)) else { return };
-        let deadline = Instant::now() + TURN_TIMEOUT;
+        let deadline = Instant::now() + LONGEST_WAIT;
         let mut asked = None;
         loop {
             self.look();
