@@ -66,6 +66,7 @@ macro_rules! reading_and {
             a_read_without_records_ends_in_time,
             a_dropped_read_loses_nothing,
             pauses_and_resumes,
+            pauses_at_the_end_and_skips_nothing,
             seeks_also_where_paused,
             adds_and_removes_partitions,
             reads_in_bounded_batches,
@@ -454,6 +455,26 @@ async fn pauses_and_resumes(backend: Subject) {
     assert_eq!(reader.position(&at(&topic, 0)), Some(2));
     reader.resume(&[at(&topic, 0)]).unwrap();
     assert_eq!(take(&mut reader, 1).await, [(2, "c".into())]);
+}
+
+async fn pauses_at_the_end_and_skips_nothing(backend: Subject) {
+    let topic = new_topic(&backend, 1).await;
+    let mut reader = from_start(&backend, &topic);
+    for round in 0..3 {
+        write(&writer(&backend), &numbered(&topic, 1)).await;
+        assert_eq!(take_to_end(&mut reader, 1).await.0.len(), 1);
+        reader.pause(&[at(&topic, 0)]).unwrap();
+        if round == 1 {
+            // Also where nothing was written meanwhile.
+            reader.resume(&[at(&topic, 0)]).unwrap();
+            nothing_comes(&mut reader).await;
+            reader.pause(&[at(&topic, 0)]).unwrap();
+        }
+        write(&writer(&backend), &numbered(&topic, 1)).await;
+        nothing_comes(&mut reader).await;
+        reader.resume(&[at(&topic, 0)]).unwrap();
+        assert_eq!(take_to_end(&mut reader, 1).await.0, ["0"], "round {round}");
+    }
 }
 
 async fn seeks_also_where_paused(backend: Subject) {

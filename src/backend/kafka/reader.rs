@@ -338,6 +338,12 @@ impl RecordReader for KafkaReader {
 
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result<()> {
         self.check_assigned(partitions)?;
+        // A client that is paused at the end of a partition goes on one record behind it (librdkafka up to 2.13.1): so it is told where to go on.
+        let paused =
+            |partition: &&TopicPartition| self.assigned.get(*partition).is_some_and(|it| it.paused && !it.failed);
+        let position = |it: &TopicPartition| Some((it.clone(), self.position(it)?));
+        let positions: Vec<_> = partitions.iter().filter(paused).filter_map(position).collect();
+        self.intake.replace(&positions)?;
         self.intake.resume(partitions)?;
         self.set_paused(partitions, false);
         Ok(())
