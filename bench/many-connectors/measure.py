@@ -10,10 +10,10 @@ import time
 from common import EXAMPLES, START_SECONDS, Process, answers, free_port, java_worker, plugin_folder, request, worker_properties
 
 SIDES = ["node", "embedded", "java"]
-KINDS = {
-    "sources": lambda number: {"connector.class": "FileStreamSource", "topic": f"source-{number}"},
-    "sinks": lambda number: {"connector.class": "FileStreamSink", "topics": f"sink-{number}"},
-}
+SOURCE = lambda number: {"connector.class": "FileStreamSource", "topic": f"source-{number}"}
+SINK = lambda number: {"connector.class": "FileStreamSink", "topics": f"sink-{number}"}
+# What each of them makes per number, and so how many connectors.
+KINDS = {"sources": [SOURCE], "sinks": [SINK], "pairs": [SOURCE, SINK]}
 # What a worker says that cannot take a request at the moment. Java answers 409 while its group rebalances.
 NOT_NOW = [409, 500, 503]
 RETRY_SECONDS = 0.02
@@ -35,7 +35,9 @@ class Run:
     """One worker, in several lives. The phases are called in their order, and leave their figures in `figures`."""
 
     def __init__(self, options, broker, work, kind, side, count, name=None):
-        self.options, self.broker, self.kind, self.side, self.count = options, broker, kind, side, count
+        self.options, self.broker, self.side, self.topics = options, broker, side, count
+        self.kinds = KINDS[kind]
+        self.count = count * len(self.kinds)
         self.name = name or f"{side}-{kind}-{count}"
         self.place = work / self.name
         self.files = self.place / "files"
@@ -51,12 +53,12 @@ class Run:
         """What is there before the first worker: idle files of the sources, topics of the sinks, the file of the changed one."""
         if self.side == "java":
             plugin_folder(self.place)
-        if self.kind == "sources":
+        if SOURCE in self.kinds:
             for number in range(self.count):
                 self.file(number).touch()
             self.changed_file().touch()
-        else:
-            subprocess.run([EXAMPLES / "bench_topics", self.servers, "sink", str(self.count)], check=True)
+        if SINK in self.kinds:
+            subprocess.run([EXAMPLES / "bench_topics", self.servers, "sink", str(self.topics)], check=True)
 
     def file(self, number):
         return self.files / str(number)
@@ -65,7 +67,8 @@ class Run:
         return self.files / "changed"
 
     def config(self, number, file):
-        return {**KINDS[self.kind](number), "tasks.max": "1", "file": str(file)}
+        at, kind = divmod(number, len(self.kinds))
+        return {**self.kinds[kind](at), "tasks.max": "1", "file": str(file)}
 
     def begin_phase(self):
         self.deadline = time.monotonic() + self.options.limit_seconds

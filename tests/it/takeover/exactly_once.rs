@@ -4,7 +4,7 @@ use connect_node::backend::ProducerRecord;
 
 use super::phase;
 use super::round_trip::{PART, Trip};
-use super::topics::{appended, is_worker_record};
+use super::topics::{Row, appended, is_worker_record};
 use super::view::{View, await_states};
 use crate::support::java_worker::Kind;
 
@@ -42,14 +42,18 @@ async fn the_topics_of_an_exactly_once_worker_change_hands() {
         assert_eq!(View::of(&trip.cluster.worker).await, view, "A14: A1, A2");
         move_lines(&mut trip).await;
         let now = trip.topics.config().await;
-        let added: Vec<_> = appended(&config, &now).iter().filter(|row| !is_worker_record(row)).collect();
+        let added: Vec<_> =
+            appended(&config, &now).iter().filter(|row| !is_worker_record(row) && !is_restated(row)).collect();
         assert!(added.is_empty(), "A14: A5: {added:?}");
         trip.stop(Kind::ConnectNode).await;
         assert_eq!(trip.topics.offset_keys().await, keys, "A14: A8");
     }
     let handed = trip.cluster.hand_back().await;
-    let said = String::from_utf8_lossy(&handed.stdout).into_owned();
-    assert!(handed.status.success() && said.contains("last ones of target-state-source: 1 record"), "{said}");
+    assert!(handed.status.success(), "{}", String::from_utf8_lossy(&handed.stdout));
+    // The worker does it some seconds after it has taken the transactional id; where it ended sooner, who hands back does.
+    let now = trip.topics.config().await;
+    let restated = appended(&config, &now).iter().filter(|row| is_restated(row)).count();
+    assert_eq!(restated, 1, "what the aborted record hides is written again, once");
 
     let _phase = phase("Java comes back with exactly-once");
     let config = trip.topics.config().await;
@@ -66,6 +70,11 @@ async fn the_topics_of_an_exactly_once_worker_change_hands() {
     trip.cluster.stop(Kind::Java).await;
     trip.lines.check(&trip.topics).await;
     assert_eq!(trip.topics.offset_keys().await, keys, "B4: A8");
+}
+
+/// Says again that there is no target state, which the aborted record hides.
+fn is_restated(row: &Row) -> bool {
+    row.key() == "target-state-source" && row.value.is_none()
 }
 
 async fn java_begins(trip: &mut Trip) -> View {
