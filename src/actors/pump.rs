@@ -3,7 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 use std::thread;
@@ -25,9 +25,9 @@ const SPARE_THREADS: usize = 4;
 /// Threads of the pump runtime that are free for timers and other pumps, or are replaced before a pump takes them.
 const FREE_THREADS: usize = 2;
 
-/// How long a pump waits for one of the other threads to come back before it has its own replaced. Longer than what a burst of short polls
-/// takes; replacing threads in each burst would leave hundreds of them behind.
-const REPLACE_AFTER: Duration = Duration::from_millis(5);
+/// How long none of the pumps that are polled may come back before they are taken to hang. As long as some do, they work off what there is. Longer
+/// than a thread may have to wait for a core on a busy machine: where a thousand tasks start at once, hundreds of threads would be made for nothing.
+const REPLACE_AFTER: Duration = Duration::from_millis(50);
 
 /// Between two looks while it waits so.
 const LOOK: Duration = Duration::from_micros(250);
@@ -41,48 +41,86 @@ pub fn pump_runtime() -> std::io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(worker_threads()).thread_name("pump").enable_all().build()
 }
 
-/// The threads of the pump runtime that are not kept free.
+/// How many pumps may be polled at the same time: as many as there are threads that are not kept free, and as many again as hang.
 struct Threads {
     count: usize,
-    /// How many of them poll a pump at this moment. Those whose plug-in blocks stay in it, for ever where it never returns.
+    /// How many pumps are polled at this moment. Those whose plug-in blocks stay in it, for ever where it never returns.
     polling: AtomicUsize,
-    /// None of them came back in time, nor since.
-    hogged: AtomicBool,
+    /// How many of them are taken to hang. Further ones may be polled instead, on threads that are replaced beforehand.
+    hanging: AtomicUsize,
+    /// How often one came back.
+    returns: AtomicUsize,
+}
+
+/// On which thread a pump is polled.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// On the one that it came on.
+    Here,
+    /// On the same, but the runtime needs another one meanwhile: all that are not kept free are in use.
+    Replaced,
+}
+
+/// Of a pump that waits for its place: since when how many had come back.
+struct Patience {
+    since: Instant,
+    returns: usize,
+}
+
+impl Patience {
+    /// Whether none has come back for too long. A thread that does takes the next pump at once, so who waits may never see a place free.
+    fn is_over(&mut self, now: Instant, returns: usize) -> bool {
+        if returns != self.returns {
+            *self = Patience { since: now, returns };
+        }
+        now.saturating_duration_since(self.since) >= REPLACE_AFTER
+    }
 }
 
 impl Threads {
     fn new(count: usize) -> Self {
-        Threads { count, polling: AtomicUsize::new(0), hogged: AtomicBool::new(false) }
+        let [polling, hanging, returns] = [(); 3].map(|()| AtomicUsize::new(0));
+        Threads { count, polling, hanging, returns }
     }
 
-    /// Whether one of them was free, and is taken until [`Threads::leave`].
-    fn try_enter(&self) -> bool {
-        let one_more = |polling| (polling < self.count).then_some(polling + 1);
-        self.polling.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok()
+    /// A place, until [`Threads::leave`], if there is one.
+    fn try_enter(&self) -> Option<Place> {
+        let places = self.count + self.hanging.load(Ordering::Acquire);
+        let one_more = |polling| (polling < places).then_some(polling + 1);
+        let before = self.polling.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
+        Some(if before < self.count { Place::Here } else { Place::Replaced })
     }
 
-    /// The same, but waits a little for one to come back.
-    fn enter(&self) -> bool {
-        if self.try_enter() {
-            return true;
+    /// The same, but waits for one.
+    fn enter(&self) -> Place {
+        if let Some(place) = self.try_enter() {
+            return place;
         }
-        let began = Instant::now();
-        while !self.hogged.load(Ordering::Acquire) {
+        let returns = || self.returns.load(Ordering::Acquire);
+        let mut patience = Patience { since: Instant::now(), returns: returns() };
+        loop {
             thread::sleep(LOOK);
-            if self.try_enter() {
-                return true;
+            if let Some(place) = self.try_enter() {
+                return place;
             }
-            if began.elapsed() >= REPLACE_AFTER {
-                self.hogged.store(true, Ordering::Release);
+            if patience.is_over(Instant::now(), returns()) {
+                self.make_room();
             }
         }
-        false
+    }
+
+    /// All that are polled hang. Where many do, more of them are to be expected.
+    fn make_room(&self) {
+        let polling = self.polling.load(Ordering::Acquire);
+        // Not more than once for the same ones, however many wait.
+        self.hanging.fetch_max(polling.max(self.count) + polling.saturating_sub(self.count) / 2, Ordering::AcqRel);
     }
 
     fn leave(&self) {
-        self.polling.fetch_sub(1, Ordering::AcqRel);
-        if self.hogged.load(Ordering::Acquire) {
-            self.hogged.store(false, Ordering::Release);
+        self.returns.fetch_add(1, Ordering::AcqRel);
+        let polling = self.polling.fetch_sub(1, Ordering::AcqRel) - 1;
+        if self.hanging.load(Ordering::Acquire) > polling {
+            self.hanging.fetch_min(polling, Ordering::AcqRel);
         }
     }
 }
@@ -174,8 +212,8 @@ pub enum CallError {
     Stopping,
 }
 
-/// A pump that cannot starve the others. While a thread is free, as is usual, this costs two additions. When none is and none comes back
-/// within [`REPLACE_AFTER`], they hang, and the thread that polls one more is replaced beforehand.
+/// A pump that cannot starve the others. While a thread is free, as is usual, this costs three additions. When none is and none comes back
+/// within [`REPLACE_AFTER`], they hang, and the threads that poll further ones are replaced beforehand.
 struct Elastic<F> {
     pump: F,
     threads: Arc<Threads>,
@@ -227,10 +265,10 @@ impl<F: Future + Unpin> Future for Elastic<F> {
     fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<F::Output> {
         let hold = self.hold.clone();
         let _holding = hold.begin();
-        if !self.threads.enter() {
-            return block_in_place(|| Pin::new(&mut self.pump).poll(context));
-        }
-        let poll = Pin::new(&mut self.pump).poll(context);
+        let poll = match self.threads.enter() {
+            Place::Here => Pin::new(&mut self.pump).poll(context),
+            Place::Replaced => block_in_place(|| Pin::new(&mut self.pump).poll(context)),
+        };
         self.threads.leave();
         poll
     }
@@ -378,14 +416,36 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_is_replaced_only_when_none_of_the_others_comes_back() {
+    fn threads_are_replaced_only_when_none_of_the_others_comes_back() {
         let threads = Threads::new(2);
-        assert!(threads.enter() && threads.enter());
-        assert!(!threads.enter(), "both are hogged");
-        assert!(!threads.enter() && threads.hogged.load(Ordering::Relaxed), "nor is that waited for again");
-        threads.leave();
-        assert!(threads.enter(), "one has come back");
-        assert!(!threads.hogged.load(Ordering::Relaxed));
+        let enter_at_once = || threads.try_enter();
+        assert_eq!([(); 3].map(|()| enter_at_once()), [Some(Place::Here), Some(Place::Here), None]);
+        assert_eq!(threads.enter(), Place::Replaced, "both hang");
+        assert_eq!([(); 2].map(|()| enter_at_once()), [Some(Place::Replaced), None], "as many again, and no more");
+        assert_eq!(threads.enter(), Place::Replaced, "these hang as well");
+        for _ in 0..4 {
+            threads.leave();
+        }
+        assert_eq!(
+            [(); 3].map(|()| enter_at_once()),
+            [Some(Place::Here), Some(Place::Replaced), None],
+            "one hangs still"
+        );
+        for _ in 0..3 {
+            threads.leave();
+        }
+        assert_eq!([(); 3].map(|()| enter_at_once()), [Some(Place::Here), Some(Place::Here), None]);
+    }
+
+    #[test]
+    fn pumps_that_come_back_do_not_hang_however_busy_they_are() {
+        let began = Instant::now();
+        let mut patience = Patience { since: began, returns: 7 };
+        for step in 1..20 {
+            assert!(!patience.is_over(began + REPLACE_AFTER / 2 * step, 7 + step as usize));
+        }
+        assert!(!patience.is_over(began + REPLACE_AFTER / 2 * 20, 26));
+        assert!(patience.is_over(began + REPLACE_AFTER / 2 * 21, 26));
     }
 
     #[test]
