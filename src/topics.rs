@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 
 use crate::backend::{
-    self, Ack, Backend, ClientSettings, Isolation, ProducerRecord, ReadBatch, StartOffset, TopicPartition,
+    self, Ack, Backend, ClientSettings, Isolation, ProducerRecord, ReadBatch, RecordWriter, StartOffset, TopicPartition,
 };
 
 /// Records of one read.
@@ -47,7 +47,8 @@ enum Command {
         /// Write key and value, with a tab between them.
         #[arg(long)]
         keys: bool,
-        /// End where the topic ends at the beginning of this, instead of waiting for more.
+        /// End where the topic ends at the beginning of this, instead of waiting for more. A directory is always read so: nobody can write to it
+        /// meanwhile.
         #[arg(long)]
         once: bool,
     },
@@ -83,9 +84,12 @@ pub fn run(backend: Arc<dyn Backend>, arguments: &Arguments) -> Result<()> {
             }
             Command::Tail { topic, from_beginning, keys, once } => {
                 let start = if *from_beginning { StartOffset::Beginning } else { StartOffset::End };
-                tail(&backend, topic, start, *keys, *once).await
+                tail(&backend, topic, start, *keys, *once || ends_by_itself(&arguments.bootstrap_servers)?).await
             }
-            Command::Produce { topic } => produce(&backend, topic).await,
+            Command::Produce { topic } => {
+                let writer = backend.writer(&ClientSettings::new(), MAX_BYTES)?;
+                produce(&*writer, topic, &mut io::stdin().lock()).await
+            }
         }
     });
     match outcome {
@@ -97,6 +101,19 @@ pub fn run(backend: Arc<dyn Backend>, arguments: &Arguments) -> Result<()> {
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Who follows a topic of a directory would wait for what nobody else can write as long as this holds the directory, and would keep the
+/// worker away that is to write it.
+fn ends_by_itself(servers: &str) -> Result<bool> {
+    let is_alone = backend::is_of_one_process(servers);
+    if is_alone {
+        writeln!(
+            io::stderr(),
+            "nobody can write to {servers} while this reads it: it ends where the topic ends, as with --once"
+        )?;
+    }
+    Ok(is_alone)
 }
 
 async fn tail(backend: &Arc<dyn Backend>, topic: &str, start: StartOffset, keys: bool, once: bool) -> Result<()> {
@@ -132,25 +149,46 @@ async fn tail(backend: &Arc<dyn Backend>, topic: &str, start: StartOffset, keys:
     }
 }
 
-async fn produce(backend: &Arc<dyn Backend>, topic: &str) -> Result<()> {
-    let writer = backend.writer(&ClientSettings::new(), MAX_BYTES)?;
+async fn produce(writer: &dyn RecordWriter, topic: &str, input: &mut impl BufRead) -> Result<()> {
     let mut acks = Vec::new();
-    let check = |acks: &mut Vec<Ack>| match acks.drain(..).find(|ack| matches!(ack, Ack::Failed { .. })) {
-        Some(Ack::Failed { sequence, error }) => bail!("line {} was not stored: {error}", sequence + 1),
-        _ => Ok(()),
-    };
-    let mut input = io::stdin().lock();
-    while let Some(line) = read_line(&mut input)? {
+    let sent = send_lines(writer, topic, input, &mut acks).await;
+    // What was taken is stored, also where a line behind it is not.
+    let flushed = writer.flush(PATIENCE).await;
+    take_acks(writer, &mut acks).and(sent)?;
+    Ok(flushed?)
+}
+
+/// Sends lines until there are no more, or it is known of one that it cannot be stored.
+async fn send_lines(
+    writer: &dyn RecordWriter,
+    topic: &str,
+    input: &mut impl BufRead,
+    acks: &mut Vec<Ack>,
+) -> Result<()> {
+    for number in 1u64.. {
+        let not_stored = || format!("line {number} was not stored");
+        let Some(line) = read_line(input).with_context(not_stored)? else { break };
         let record = ProducerRecord { key: None, ..ProducerRecord::keyed(topic.to_owned(), "", Some(line)) };
-        while writer.send(std::slice::from_ref(&record))? == 0 {
+        while writer.send(std::slice::from_ref(&record)).with_context(not_stored)? == 0 {
             writer.changed().await;
-            writer.take_acks(&mut acks);
-            check(&mut acks)?;
+            take_acks(writer, acks)?;
         }
     }
-    writer.flush(PATIENCE).await?;
-    writer.take_acks(&mut acks);
-    check(&mut acks)
+    Ok(())
+}
+
+/// Keeps those of failures, and says which line is the first of them.
+fn take_acks(writer: &dyn RecordWriter, acks: &mut Vec<Ack>) -> Result<()> {
+    writer.take_acks(acks);
+    acks.retain(|ack| matches!(ack, Ack::Failed { .. }));
+    let failed = acks.iter().filter_map(|ack| match ack {
+        Ack::Failed { sequence, error } => Some((sequence, error)),
+        Ack::Delivered { .. } => None,
+    });
+    match failed.min_by_key(|(sequence, _)| **sequence) {
+        Some((sequence, error)) => bail!("line {} was not stored: {error}", sequence + 1),
+        None => Ok(()),
+    }
 }
 
 /// The next line without its end; `None` where there is none.
@@ -164,3 +202,6 @@ fn read_line(input: &mut impl BufRead) -> Result<Option<Bytes>> {
         _ => Ok(Some(Bytes::from(line))),
     }
 }
+
+#[cfg(test)]
+mod tests;

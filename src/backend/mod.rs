@@ -321,6 +321,11 @@ pub fn exists(bootstrap_servers: &str) -> bool {
     bootstrap_servers.strip_prefix("embedded:").is_none_or(|directory| embedded::is_store(directory.as_ref()))
 }
 
+/// Whether all that is there is of the process that has it open, so that nobody else can write to it.
+pub fn is_of_one_process(bootstrap_servers: &str) -> bool {
+    matches!(bootstrap_servers.split_once(':'), Some(("memory" | "embedded", _)))
+}
+
 /// Opens the backend that `bootstrap.servers` names: `memory:NAME`, `embedded:DIR` or Kafka brokers.
 pub fn open(bootstrap_servers: &str, settings: &ClientSettings) -> Result<Arc<dyn Backend>> {
     match bootstrap_servers.split_once(':') {

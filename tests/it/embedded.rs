@@ -133,12 +133,17 @@ async fn one_process_shares_a_directory_and_gives_it_back() {
     assert_eq!(read_all(&embedded::open(directory.path()).unwrap()).await, [(0, 7)]);
 }
 
-/// `connect-node topics` over a directory, with `input` on its standard input.
-fn topics(directory: &Path, arguments: &[&str], input: &str) -> Output {
+/// `connect-node topics` over a directory.
+fn start_topics(directory: &Path, arguments: &[&str]) -> Child {
     let servers = format!("embedded:{}", directory.display());
     let mut command = Command::new(binary());
     command.args(["topics", "--bootstrap-servers", &servers]).args(arguments);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// The same to its end, with `input` on its standard input.
+fn topics(directory: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut child = start_topics(directory, arguments);
     // One that refuses does not read it.
     drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
     child.wait_with_output().unwrap()
@@ -166,6 +171,31 @@ fn topics_are_listed_written_and_read() {
     assert!(
         !missing.status.success() && String::from_utf8_lossy(&missing.stderr).contains("there is no topic missing")
     );
+}
+
+/// It would hold the directory and keep the worker away that writes what it waits for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_in_a_directory_for_what_nobody_can_write() {
+    let directory = tempfile::tempdir().unwrap();
+    said(&topics(directory.path(), &["produce", "lines"], "one\ntwo\n"));
+    let mut child = start_topics(directory.path(), &["tail", "lines", "--from-beginning"]);
+    let ended = holds_within(PATIENCE, async || child.try_wait().unwrap().is_some()).await;
+    child.kill().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(ended, "it waits for more");
+    let why = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(why.contains("as with --once"), "{why}");
+    assert_eq!(said(&output), "one\ntwo\n");
+}
+
+#[test]
+fn a_line_that_is_refused_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let large = "x".repeat(2 << 20);
+    let refused = topics(directory.path(), &["produce", "lines"], &format!("one\n{large}\nthree\n"));
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && why.contains("line 2 was not stored"), "{why}");
+    assert_eq!(said(&topics(directory.path(), &["tail", "lines", "--once", "--from-beginning"], "")), "one\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

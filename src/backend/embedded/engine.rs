@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::in_hand::InHand;
 use super::meta::Meta;
 use super::plan::{Answer, Command, Planner, Reply};
 use super::store::Store;
@@ -14,8 +15,8 @@ use super::writer::{Batch, Queue, give_back};
 use crate::backend::inbox::lock;
 use crate::backend::{BackendError, Result};
 
-/// Commands that may wait for the writer thread.
-const MAX_COMMANDS: usize = 1024;
+/// Commands that may wait for the writer thread; who asks for more waits for room.
+pub(super) const MAX_COMMANDS: usize = 1024;
 /// Bytes of records after which no further writer handle is taken into a group. One handle alone is bounded by its own `max_bytes`.
 const GROUP_BYTES: usize = 8 << 20;
 /// How long a group that could not be stored waits for its answer: who writes it again at once must neither spin nor fill the log. After the same
@@ -27,7 +28,8 @@ const ERROR_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 1
 struct Waiting {
     /// Handles with something to append, each once.
     queues: VecDeque<Arc<Queue>>,
-    commands: VecDeque<Command>,
+    /// With the room that they take, where there is a bound for them.
+    commands: VecDeque<(Command, Option<OwnedSemaphorePermit>)>,
     stopping: bool,
     /// The thread has ended.
     ended: bool,
@@ -39,7 +41,11 @@ pub(super) struct Engine {
     view: Mutex<View>,
     /// Something that waits for the end of a transaction may look again.
     pub changed: Notify,
+    /// What readers have taken of the store and not delivered yet.
+    pub in_hand: Arc<InHand>,
     waiting: Mutex<Waiting>,
+    /// Room for commands.
+    room: Arc<Semaphore>,
     arrived: Condvar,
 }
 
@@ -52,13 +58,26 @@ struct Group {
     commands: VecDeque<Command>,
 }
 
+/// What was planned of a group.
+struct Planned {
+    /// Batches with the offsets that they get.
+    appended: Vec<(Batch, i64)>,
+    /// Batches that have no room.
+    unwritten: Vec<Batch>,
+    answers: Vec<Answer>,
+    /// Whether all that brings rows has room.
+    room: Result<()>,
+}
+
 impl Engine {
     pub(super) fn new(store: Store, meta: Meta) -> Engine {
         Engine {
             store,
             view: Mutex::new(View::new(meta)),
             changed: Notify::new(),
+            in_hand: Arc::default(),
             waiting: Mutex::default(),
+            room: Arc::new(Semaphore::new(MAX_COMMANDS)),
             arrived: Condvar::new(),
         }
     }
@@ -79,34 +98,53 @@ impl Engine {
         Ok(())
     }
 
-    /// Queues a command; the answer comes by `make`'s reply.
+    /// Reads the store. Where that met an error of the disk, the writer thread opens it again after a pause.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Store) -> Result<T>) -> Result<T> {
+        let was_open = self.store.is_open();
+        let read = read(&self.store);
+        if read.is_err() && was_open && !self.store.is_open() {
+            // With the lock, or the thread could have looked and not wait yet.
+            let waiting = lock(&self.waiting);
+            self.arrived.notify_one();
+            drop(waiting);
+        }
+        read
+    }
+
+    /// Queues a command of one who has no other one queued; the answer comes by `make`'s reply.
     pub(super) fn command<T>(&self, make: impl FnOnce(Reply<T>) -> Command) -> Result<oneshot::Receiver<Result<T>>> {
+        self.push(make, None)
+    }
+
+    fn push<T>(
+        &self,
+        make: impl FnOnce(Reply<T>) -> Command,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Result<oneshot::Receiver<Result<T>>> {
         let (reply, answer) = oneshot::channel();
         let mut waiting = lock(&self.waiting);
         if waiting.ended {
             return Err(ended());
         }
-        if waiting.commands.len() >= MAX_COMMANDS {
-            let message = format!("{MAX_COMMANDS} requests wait for the store {}", self.store.path().display());
-            return Err(BackendError::Retriable(message));
-        }
-        waiting.commands.push_back(make(reply));
+        waiting.commands.push_back((make(reply), room));
         drop(waiting);
         self.arrived.notify_one();
         Ok(answer)
     }
 
-    /// Asks and waits for the answer, not longer than `timeout`.
+    /// Asks as soon as there is room and waits for the answer, not longer than `timeout` for both.
     pub(super) async fn ask<T>(
         &self,
         timeout: Duration,
         what: &str,
         make: impl FnOnce(Reply<T>) -> Command,
     ) -> Result<T> {
-        let answer = self.command(make)?;
+        let answer = async {
+            let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| ended())?;
+            self.push(make, Some(room))?.await.map_err(|_| ended())?
+        };
         match tokio::time::timeout(timeout, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(ended()),
+            Ok(answer) => answer,
             Err(_) => Err(self.late(what, timeout)),
         }
     }
@@ -175,7 +213,7 @@ impl Engine {
                 }
             }
         }
-        let commands = std::mem::take(&mut waiting.commands);
+        let commands = waiting.commands.drain(..).map(|(command, _)| command).collect();
         let mut group = Group { commands, ..Group::default() };
         let mut bytes = 0;
         while bytes < GROUP_BYTES
@@ -208,27 +246,47 @@ impl Engine {
         drop(paused);
     }
 
-    /// Plans, stores, publishes and answers a group. Rows that have no room are given back alone: what makes room is among the commands.
-    fn write(&self, planner: &mut Planner, mut group: Group) {
-        let settled = self.settle(planner);
-        planner.abort_orphans();
-        // And once more with the rows of transactions, which are commands, in `commit`.
-        let room = self.store.check_room(group.batches.iter().map(Batch::bytes).sum(), &planner.meta);
-        let mut unwritten = if room.is_err() { std::mem::take(&mut group.batches) } else { Vec::new() };
-        let mut appended = Vec::with_capacity(group.batches.len());
-        for mut batch in group.batches {
+    /// Plans a group. What has no room is left out by itself: what makes room is among the commands.
+    fn plan(&self, planner: &mut Planner, batches: Vec<Batch>, commands: VecDeque<Command>) -> Planned {
+        let mut row_bytes: usize = batches.iter().map(Batch::bytes).sum();
+        let mut room = self.store.check_room(row_bytes, &planner.meta);
+        let (batches, unwritten) = if room.is_ok() { (batches, Vec::new()) } else { (Vec::new(), batches) };
+        if room.is_err() {
+            row_bytes = 0;
+        }
+        // Before anything is planned, since what is planned counts as used and is not in the file yet.
+        let room_of = |command: &Command| {
+            let wanted = command.row_bytes();
+            let found = if wanted == 0 { Ok(()) } else { self.store.check_room(row_bytes + wanted, &planner.meta) };
+            row_bytes += if found.is_ok() { wanted } else { 0 };
+            found
+        };
+        let rooms: Vec<Result<()>> = commands.iter().map(room_of).collect();
+        let mut appended = Vec::with_capacity(batches.len());
+        for mut batch in batches {
             match planner.append(batch.take_row()) {
                 Ok(base) => appended.push((batch, base)),
                 Err(error) => batch.failed(&error),
             }
         }
-        let answers: Vec<Answer> = group.commands.into_iter().map(|command| planner.plan(command)).collect();
+        let mut answers = Vec::with_capacity(commands.len());
+        for (command, found) in commands.into_iter().zip(rooms) {
+            answers.push(planner.plan(command, found.clone()));
+            room = room.and(found);
+        }
+        Planned { appended, unwritten, answers, room }
+    }
+
+    /// Plans, stores, publishes and answers a group.
+    fn write(&self, planner: &mut Planner, group: Group) {
+        let settled = self.settle(planner);
+        planner.abort_orphans();
+        let Planned { appended, mut unwritten, answers, room } = self.plan(planner, group.batches, group.commands);
         let effects = std::mem::take(&mut planner.effects);
-        let row_bytes = std::mem::take(&mut planner.row_bytes);
         let stored = match effects.is_empty() {
             true => Ok(()),
-            false => settled.and_then(|()| {
-                let committed = self.store.commit(&effects, &planner.meta, row_bytes);
+            false => settled.clone().and_then(|()| {
+                let committed = self.store.commit(&effects, &planner.meta);
                 committed.inspect_err(|_| planner.doubtful.clone_from(&effects))
             }),
         };
@@ -249,7 +307,11 @@ impl Engine {
         if let Err(error) = stored.and(room) {
             tracing::warn!("{error}; {} batches were not stored", unwritten.len());
             self.pause();
-            give_back(&group.queues, unwritten.into_iter(), &error);
+            if !unwritten.is_empty() {
+                give_back(&group.queues, unwritten.into_iter(), &error);
+            }
+        } else if let Err(error) = settled {
+            tracing::warn!("{error}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! The same [`Meta::apply`] runs on the writer thread's own copy while it plans, and on the copy that everybody sees after
 //! the effects are durable. Pure: no store, no clock.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use connect_api::TopicPartition;
@@ -79,8 +79,8 @@ pub(super) struct Meta {
     pub topics: BTreeMap<Arc<str>, Topic>,
     pub groups: BTreeMap<String, BTreeMap<TopicPartition, i64>>,
     pub transactional_ids: HashMap<String, TransactionalId>,
-    /// Ids of deleted topics whose rows are still to be removed.
-    pub deleted: BTreeSet<u64>,
+    /// Ids of deleted topics whose rows are still to be removed, with the bytes of these.
+    pub deleted: BTreeMap<u64, u64>,
     /// The last id that a topic or a transaction got.
     pub last_id: u64,
 }
@@ -102,10 +102,11 @@ pub(super) enum Effect {
         name: Arc<str>,
         id: u64,
     },
-    /// Some rows of a deleted topic were removed; `last`: all.
+    /// Some rows of a deleted topic were removed, of so many bytes; `last`: all.
     TopicSwept {
         id: u64,
         rows: Vec<(i32, i64)>,
+        bytes: u64,
         last: bool,
     },
     /// A row was appended.
@@ -222,15 +223,18 @@ impl Meta {
                 }
             }
             Effect::TopicDeleted { name, id } => {
-                self.topics.remove(name);
-                self.deleted.insert(*id);
+                let topic = self.topics.remove(name);
+                let bytes = topic.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.bytes).sum();
+                self.deleted.insert(*id, bytes);
                 for open in self.transactional_ids.values_mut().filter_map(|known| known.open.as_mut()) {
                     open.offsets.retain(|(_, partition, _)| partition.topic != *name);
                 }
             }
-            Effect::TopicSwept { id, last, .. } => {
+            Effect::TopicSwept { id, bytes, last, .. } => {
                 if *last {
                     self.deleted.remove(id);
+                } else if let Some(left) = self.deleted.get_mut(id) {
+                    *left = left.saturating_sub(*bytes);
                 }
             }
             Effect::TakenOver { transactional_id, epoch } => {

@@ -15,6 +15,7 @@ mod admin;
 mod directory;
 mod disk;
 mod engine;
+mod in_hand;
 mod meta;
 mod plan;
 mod policy;

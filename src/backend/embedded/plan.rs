@@ -91,12 +91,23 @@ pub(super) enum Command {
     },
 }
 
+impl Command {
+    /// Bytes of the rows that it brings.
+    pub(super) fn row_bytes(&self) -> usize {
+        match self {
+            Command::AppendInTransaction { rows, .. } => rows.iter().map(|row| row.records.byte_count()).sum(),
+            Command::Upkeep { effect: Effect::Rewritten { added, .. }, .. } => {
+                added.iter().map(|row| row.bytes.len()).sum()
+            }
+            _ => 0,
+        }
+    }
+}
+
 /// The planner.
 pub(super) struct Planner {
     pub meta: Meta,
     pub effects: Vec<Effect>,
-    /// Bytes of the rows among the effects.
-    pub row_bytes: usize,
     /// Effects of a group that met an error of the disk, and may be stored or not.
     pub doubtful: Vec<Effect>,
     /// Transactions that were open when the process before ended may still be open.
@@ -116,7 +127,7 @@ fn answer<T: Send + 'static>(reply: Reply<T>, planned: Result<T>) -> Answer {
 
 impl Planner {
     pub(super) fn new(meta: Meta) -> Planner {
-        Planner { meta, effects: Vec::new(), row_bytes: 0, doubtful: Vec::new(), orphaned: true }
+        Planner { meta, effects: Vec::new(), doubtful: Vec::new(), orphaned: true }
     }
 
     fn emit(&mut self, effect: Effect) {
@@ -124,8 +135,8 @@ impl Planner {
         self.effects.push(effect);
     }
 
-    /// Plans one command.
-    pub(super) fn plan(&mut self, command: Command) -> Answer {
+    /// Plans one command. `room`: whether there is some for the rows that it brings.
+    pub(super) fn plan(&mut self, command: Command, room: Result<()>) -> Answer {
         match command {
             Command::CreateTopic { name, partitions, config, reply } => {
                 answer(reply, self.create_topic(&name, partitions, config))
@@ -144,7 +155,7 @@ impl Planner {
             }
             Command::TakeOver { transactional_id, reply } => answer(reply, Ok(self.take_over(transactional_id))),
             Command::AppendInTransaction { transactional_id, epoch, rows, reply } => {
-                answer(reply, self.append_in_transaction(&transactional_id, epoch, rows))
+                answer(reply, room.and_then(|()| self.append_in_transaction(&transactional_id, epoch, rows)))
             }
             Command::AddOffsets { transactional_id, epoch, group, offsets, reply } => {
                 let added = self.transaction(&transactional_id, epoch).map(|transaction| {
@@ -162,10 +173,10 @@ impl Planner {
                     _ => None,
                 };
                 // Rows of a topic that was deleted since then must not come up again.
-                if place.is_none_or(|at| self.meta.at(at).is_some()) {
+                if room.is_ok() && place.is_none_or(|at| self.meta.at(at).is_some()) {
                     self.emit(effect);
                 }
-                answer(reply, Ok(()))
+                answer(reply, room)
             }
         }
     }
@@ -236,7 +247,6 @@ impl Planner {
         let base = self.meta.at(&at).map_or(0, |partition| partition.end);
         let row = Row::trusted(base, records.finish(transaction, 0))
             .map_err(|error| BackendError::Refused(format!("a row for {}: {error}", at.name())))?;
-        self.row_bytes += row.bytes.len();
         self.emit(Effect::Appended { at, row });
         Ok(base)
     }

@@ -11,13 +11,14 @@ use tokio::time::Instant;
 
 use super::OpenStore;
 use super::engine::Engine;
+use super::in_hand::{InHand, Share};
 use super::meta::Partition;
 use super::view::View;
 use super::wire::{Records, Row, RowRecord};
 use crate::backend::rules::{assigned_already, made_anew, not_assigned, out_of_range, unknown};
 use crate::backend::{BackendError, ConsumerRecord, Isolation, ReadBatch, RecordReader, Result, StartOffset};
 
-/// Bytes of rows that are read from the store at once; one row may have more.
+/// Bytes of rows that are read from the store at once; one row may have more. Of one row at a time where readers have much in hand.
 const READ_AHEAD_BYTES: usize = 1 << 20;
 /// Rows that are taken from the recent ones at once; they share their memory with the engine.
 const READ_AHEAD_ROWS: usize = 16;
@@ -41,17 +42,23 @@ struct Assigned {
     records: Option<Records>,
     /// Rows behind it. What is here may be delivered: it was below the end that this reader may reach.
     ahead: VecDeque<Row>,
+    /// The bytes of both.
+    share: Option<Share>,
+    /// They were among the recent ones: to take them again costs little.
+    is_recent: bool,
 }
 
 /// What came of looking at a partition.
-#[derive(Debug, PartialEq, Eq)]
-enum Look {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
     Done,
     /// Its next rows are in the store only, from here to there.
     Store {
         id: u64,
         from: i64,
         to: i64,
+        /// Up to where compaction had been when the rows were asked for.
+        cleaned: i64,
     },
 }
 
@@ -98,7 +105,7 @@ impl EmbeddedReader {
 
     /// Fills the batch with what is in memory. Returns whose rows have to be read from the store first. An error only where nothing was
     /// delivered.
-    fn fill(&mut self, batch: &mut ReadBatch, max_records: usize) -> Result<Vec<(usize, Look)>> {
+    pub(super) fn fill(&mut self, batch: &mut ReadBatch, max_records: usize) -> Result<Vec<(usize, Look)>> {
         let count = self.assigned.len();
         let mut missing = Vec::new();
         for step in 0..count {
@@ -124,27 +131,54 @@ impl EmbeddedReader {
     }
 
     /// Reads rows of one partition from the store, away from the threads of the runtime.
-    async fn read_ahead(&mut self, at: usize, id: u64, from: i64, to: i64) -> Result<()> {
+    async fn read_ahead(&mut self, at: usize, look: Look) -> Result<()> {
+        let Look::Store { id, from, to, .. } = look else { return Ok(()) };
+        if self.assigned[at].paused {
+            return Ok(());
+        }
         let engine = Arc::clone(&self.engine);
         let number = self.assigned[at].partition.partition;
-        let read = move || engine.store.rows(id, number, from, to, READ_AHEAD_BYTES);
+        let max_bytes = if engine.in_hand.is_full() { 1 } else { READ_AHEAD_BYTES };
+        // Counted from now on, since others are about to read as well.
+        let _share = engine.in_hand.share(max_bytes);
+        let read = move || engine.read(|store| store.rows(id, number, from, to, max_bytes));
         let rows = tokio::task::spawn_blocking(read).await;
         let rows = rows.map_err(|error| BackendError::Fatal(format!("reading the store ended: {error}")))??;
+        self.accept(at, look, rows);
+        Ok(())
+    }
+
+    /// Takes what was read in hand, if it may still be delivered. If not, the next look says what is to be done.
+    pub(super) fn accept(&mut self, at: usize, look: Look, rows: Vec<Row>) {
+        let Look::Store { id, from, to, cleaned } = look else { return };
         let assigned = &mut self.assigned[at];
         let view = self.engine.view();
         // Retention may have been faster: then the position is out of range, which the next look says.
         let topic = view.meta.topics.get(&assigned.partition.topic).filter(|topic| topic.id == id);
-        let there = |partition: &Partition| partition.start <= from;
-        if topic.is_none() || !view.meta.partition(&assigned.partition).is_some_and(there) {
-            return Ok(());
+        // And what compaction has passed meanwhile is read again: it has forgotten which of the transactions were aborted.
+        let as_it_was = |log: &Partition| log.start <= from && (log.cleaned <= from || log.cleaned == cleaned);
+        if topic.is_none() || !view.meta.partition(&assigned.partition).is_some_and(as_it_was) {
+            return;
         }
-        if rows.is_empty() {
-            // Compaction or markers left nothing below.
-            assigned.position = Some(to);
-        }
-        assigned.ahead.extend(rows);
-        assigned.drop_hidden(&view, self.isolation);
-        Ok(())
+        assigned.is_recent = false;
+        assigned.take_in(rows, to, &view, self.isolation, &self.engine.in_hand);
+    }
+
+    /// Whether rows may be read from the store: also where readers have much in hand one that has nothing to deliver goes on.
+    fn may_read_ahead(&self) -> bool {
+        !self.engine.in_hand.is_full() || !self.assigned.iter().any(|assigned| !assigned.paused && assigned.has_rows())
+    }
+
+    fn unwatch(&self, which: impl Fn(&TopicPartition) -> bool) {
+        let mut view = self.engine.view();
+        let partitions = self.assigned.iter().map(|assigned| &assigned.partition);
+        partitions.filter(|partition| which(partition)).for_each(|partition| view.unwatch(partition, &self.wake));
+    }
+}
+
+impl Drop for EmbeddedReader {
+    fn drop(&mut self) {
+        self.unwatch(|_| true);
     }
 }
 
@@ -161,6 +195,8 @@ impl Assigned {
             reported_lost: false,
             records: None,
             ahead: VecDeque::new(),
+            share: None,
+            is_recent: false,
         }
     }
 
@@ -184,8 +220,35 @@ impl Assigned {
         self.topic_id = topic_id;
         self.reported_end = None;
         self.reported_lost = false;
+        self.let_go();
+    }
+
+    fn has_rows(&self) -> bool {
+        self.records.is_some() || !self.ahead.is_empty()
+    }
+
+    /// Forgets the rows in hand; the position says where to take them again.
+    fn let_go(&mut self) {
         self.records = None;
         self.ahead.clear();
+        self.share = None;
+    }
+
+    /// Takes rows in hand, all that there are below `to` or some. There may be none: compaction or markers left nothing.
+    fn take_in(
+        &mut self,
+        rows: impl IntoIterator<Item = Row>,
+        to: i64,
+        view: &View,
+        isolation: Isolation,
+        in_hand: &Arc<InHand>,
+    ) {
+        self.ahead.extend(rows);
+        if self.ahead.is_empty() {
+            self.position = Some(to);
+        }
+        self.drop_hidden(view, isolation);
+        self.share = Some(in_hand.share(self.ahead.iter().map(|row| row.bytes.len()).sum()));
     }
 
     /// Delivers what is in memory, up to `room` records.
@@ -200,11 +263,15 @@ impl Assigned {
             }
             // Rows in hand do without the lock that all share.
             self.deliver(batch, &mut left)?;
-            if left == 0 && (self.records.is_some() || !self.ahead.is_empty()) {
+            if left == 0 && self.has_rows() {
+                if self.is_recent && engine.in_hand.is_full() {
+                    self.let_go();
+                }
                 return Ok(Look::Done);
             }
             let view = engine.view();
-            let Some((id, position, end)) = self.look(&view, isolation)? else { return Ok(Look::Done) };
+            let Some((id, log, position)) = self.look(&view, isolation)? else { return Ok(Look::Done) };
+            let end = log.end(isolation);
             if position >= end {
                 self.report_end(batch, position);
                 return Ok(Look::Done);
@@ -213,20 +280,16 @@ impl Assigned {
                 return Ok(Look::Done);
             }
             let Some(recent) = view.recent(id, self.partition.partition, position) else {
-                return Ok(Look::Store { id, from: position, to: end });
+                return Ok(Look::Store { id, from: position, to: end, cleaned: log.cleaned });
             };
             let below = recent.take_while(|row| row.base < end).take(READ_AHEAD_ROWS);
-            self.ahead.extend(below.cloned());
-            if self.ahead.is_empty() {
-                // Nothing but markers up to the end.
-                self.position = Some(end);
-            }
-            self.drop_hidden(&view, isolation);
+            self.is_recent = true;
+            self.take_in(below.cloned(), end, &view, isolation, &engine.in_hand);
         }
     }
 
-    /// Topic, position and the end that may be reached. `None` where there is nothing to do.
-    fn look(&mut self, view: &View, isolation: Isolation) -> Result<Option<(u64, i64, i64)>> {
+    /// The id of the topic, the partition and the position in it. `None` where there is nothing to do.
+    fn look<'a>(&mut self, view: &'a View, isolation: Isolation) -> Result<Option<(u64, &'a Partition, i64)>> {
         self.settle(view, isolation);
         let partition = &self.partition;
         let topic = view.meta.topics.get(&partition.topic);
@@ -245,7 +308,7 @@ impl Assigned {
                 false => Err(out_of_range(partition, log.start, log.end, position)),
             };
         }
-        Ok(Some((topic.id, position, log.end(isolation))))
+        Ok(Some((topic.id, log, position)))
     }
 
     /// Drops rows of aborted transactions. What is ahead lies below the last stable offset, so each transaction has ended.
@@ -297,6 +360,9 @@ impl Assigned {
         if self.records.as_ref().is_some_and(Records::is_done) {
             self.position = self.position.max(self.records.take().map(|records| records.next_offset()));
         }
+        if !self.has_rows() {
+            self.share = None;
+        }
         Ok(())
     }
 
@@ -316,6 +382,7 @@ fn consumer_record(source: u32, record: RowRecord) -> ConsumerRecord {
 #[async_trait]
 impl RecordReader for EmbeddedReader {
     fn assign(&mut self, partitions: &[(TopicPartition, StartOffset)]) -> Result<()> {
+        self.unwatch(|_| true);
         self.assigned.clear();
         self.index.clear();
         self.add(partitions)
@@ -342,13 +409,20 @@ impl RecordReader for EmbeddedReader {
         if let Some(partition) = partitions.iter().find(|partition| !self.index.contains_key(partition)) {
             return Err(not_assigned(partition));
         }
+        self.unwatch(|partition| partitions.contains(partition));
         self.assigned.retain(|assigned| !partitions.contains(&assigned.partition));
         self.reindex();
         Ok(())
     }
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<()> {
-        self.each(partitions, |assigned| assigned.paused = true)
+        let is_full = self.engine.in_hand.is_full();
+        self.each(partitions, |assigned| {
+            assigned.paused = true;
+            if is_full {
+                assigned.let_go();
+            }
+        })
     }
 
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result<()> {
@@ -374,17 +448,23 @@ impl RecordReader for EmbeddedReader {
         // Before anything is delivered: a read that is dropped must not lose it.
         let mut missing: Vec<_> = self.owed.take().into_iter().collect();
         loop {
+            let mut put_off = Vec::new();
             for (at, look) in missing {
-                if let Look::Store { id, from, to } = look {
-                    self.read_ahead(at, id, from, to).await?;
+                match self.may_read_ahead() {
+                    true => self.read_ahead(at, look).await?,
+                    false => put_off.push((at, look)),
                 }
             }
-            missing = self.fill(batch, max_records)?;
+            let mut found = self.fill(batch, max_records)?;
+            // Those that were put off come first.
+            found.retain(|(at, _)| put_off.iter().all(|(other, _)| other != at));
+            missing = put_off;
+            missing.append(&mut found);
             if !batch.records.is_empty() || !batch.ends.is_empty() {
                 self.owed = missing.into_iter().next();
                 return Ok(());
             }
-            if missing.is_empty() {
+            if missing.is_empty() || !self.may_read_ahead() {
                 tokio::select! {
                     () = self.wake.notified() => {}
                     () = tokio::time::sleep_until(deadline) => return Ok(()),

@@ -13,7 +13,7 @@ use super::wire::{Row, header_of};
 use crate::backend::{BackendError, Result};
 
 /// Bytes that the store's own cache of pages may take; half of it holds what is not written yet.
-const CACHE_BYTES: usize = 32 << 20;
+pub(super) const CACHE_BYTES: usize = 32 << 20;
 /// Bytes that are left free on the disk, so that what deletes can still be written.
 const RESERVED_BYTES: u64 = 4 << 20;
 
@@ -33,6 +33,8 @@ pub(super) struct Store {
     disk: Box<dyn Disk>,
     /// `None` after an error of the disk, until it could be opened again.
     database: RwLock<Option<Database>>,
+    /// How often it was opened again. Changes with `database`.
+    reopened: AtomicU64,
     cluster_id: u64,
     /// The number of the last commit that is known to be on the disk; each has the next one.
     commits: AtomicU64,
@@ -41,7 +43,8 @@ pub(super) struct Store {
 impl Store {
     /// Opens or makes the store and reads everything but rows.
     pub(super) fn open(disk: Box<dyn Disk>) -> Result<(Store, Meta)> {
-        let mut store = Store { disk, database: RwLock::new(None), cluster_id: 0, commits: AtomicU64::new(0) };
+        let (database, reopened, commits) = (RwLock::new(None), AtomicU64::new(0), AtomicU64::new(0));
+        let mut store = Store { disk, database, reopened, cluster_id: 0, commits };
         let opened = store.open_database().and_then(|database| {
             store.cluster_id = prepare(&database)?;
             *store.commits.get_mut() = last_commit(&database)?;
@@ -83,8 +86,7 @@ impl Store {
 
     /// Writes the effects in one transaction and returns when they are on the disk. `meta` is what they lead to. After an error all of it
     /// or nothing is there; [`Store::reopen`] says which.
-    pub(super) fn commit(&self, effects: &[Effect], meta: &Meta, row_bytes: usize) -> Result<()> {
-        self.check_room(row_bytes, meta)?;
+    pub(super) fn commit(&self, effects: &[Effect], meta: &Meta) -> Result<()> {
         let number = self.commits.load(Ordering::Relaxed) + 1;
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let Some(open) = database.as_ref() else { return Err(self.closed()) };
@@ -116,7 +118,8 @@ impl Store {
             return Ok(());
         }
         let partitions = meta.topics.values().flat_map(|topic| &topic.partitions);
-        let used = 2 * partitions.map(|partition| partition.bytes).sum::<u64>();
+        let rows = partitions.map(|partition| partition.bytes).sum::<u64>() + meta.deleted.values().sum::<u64>();
+        let used = 2 * rows;
         if ask(self.disk.file_bytes())?.saturating_sub(used) >= needed {
             return Ok(());
         }
@@ -133,6 +136,7 @@ impl Store {
         let opened = self.open_database().and_then(|open| Ok((last_commit(&open)?, open)));
         let (found, open) = opened.map_err(|error| self.retriable("cannot be opened again", &error))?;
         *database = Some(open);
+        self.reopened.fetch_add(1, Ordering::Relaxed);
         Ok(found > self.commits.swap(found, Ordering::Relaxed))
     }
 
@@ -141,7 +145,7 @@ impl Store {
     }
 
     fn closed(&self) -> BackendError {
-        self.retriable("is closed", &"an earlier write failed, and it is about to be opened again")
+        self.retriable("is closed", &"the disk met an error, and it is about to be opened again")
     }
 
     /// Closes the file, in good order where no error came before: the next opening is quicker by that.
@@ -149,12 +153,20 @@ impl Store {
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Reads. After an error of the disk it is closed, as after that of a commit: until it is opened again there would be no other answer.
     fn read<T>(&self, read: impl FnOnce(&Database) -> StoreResult<T>) -> Result<T> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        match database.as_ref() {
-            Some(open) => read(open).map_err(|error| self.named("cannot be read", &error)),
-            None => Err(self.closed()),
-        }
+        let Some(open) = database.as_ref() else { return Err(self.closed()) };
+        let (found, reopened) = (read(open), self.reopened.load(Ordering::Relaxed));
+        drop(database);
+        found.map_err(|error| {
+            if error.is_of_the_disk() {
+                let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+                // Unless it was opened again in between.
+                database.take_if(|_| self.reopened.load(Ordering::Relaxed) == reopened);
+            }
+            self.named("cannot be read", &error)
+        })
     }
 
     /// The rows that hold `from` and what is behind it, below `to`, about `max_bytes` of them, at least one where there is one.
@@ -202,15 +214,17 @@ impl Store {
         })
     }
 
-    /// Keys of rows of a topic that was deleted, at most `max`.
-    pub(super) fn rows_left(&self, id: u64, max: usize) -> Result<Vec<(i32, i64)>> {
+    /// Keys of rows of a topic that was deleted, at most `max`, and their bytes.
+    pub(super) fn rows_left(&self, id: u64, max: usize) -> Result<(Vec<(i32, i64)>, u64)> {
         self.read(|database| {
             let table = database.begin_read()?.open_table(ROWS)?;
-            let range = table.range((id, i32::MIN, i64::MIN)..(id + 1, i32::MIN, i64::MIN))?;
-            range
-                .take(max)
-                .map(|entry| entry.map(|(key, _)| (key.value().1, key.value().2)).map_err(Into::into))
-                .collect()
+            let (mut rows, mut bytes) = (Vec::new(), 0);
+            for entry in table.range((id, i32::MIN, i64::MIN)..(id + 1, i32::MIN, i64::MIN))?.take(max) {
+                let (key, value) = entry?;
+                rows.push((key.value().1, key.value().2));
+                bytes += value.value().len() as u64;
+            }
+            Ok((rows, bytes))
         })
     }
 }

@@ -42,6 +42,13 @@ pub(super) enum StoreError {
     Other(String),
 }
 
+impl StoreError {
+    /// Whether it comes from the disk. redb answers nothing any more after such an error, also where a read met it.
+    pub(super) fn is_of_the_disk(&self) -> bool {
+        matches!(self, StoreError::Below(error) if matches!(**error, redb::Error::Io(_) | redb::Error::PreviousIo))
+    }
+}
+
 macro_rules! from_below {
     ($($kind:ty),*) => {
         $(impl From<$kind> for StoreError {
@@ -55,6 +62,11 @@ from_below!(redb::StorageError, redb::TableError, redb::TransactionError, redb::
 
 pub(super) fn damaged(what: String) -> impl FnOnce(WireError) -> StoreError {
     move |error| StoreError::Damaged { what, error }
+}
+
+/// The number that says how many bytes a deleted topic still has.
+fn deleted_bytes(id: u64) -> String {
+    format!("bytes of deleted {id}")
 }
 
 /// Makes the tables where they are missing and returns the id of the cluster.
@@ -109,10 +121,13 @@ pub(super) fn load(database: &Database) -> StoreResult<Meta> {
         let offsets = meta.groups.entry(group.to_owned()).or_default();
         offsets.insert(TopicPartition::new(topic, partition), offset.value());
     }
+    let numbers = transaction.open_table(NUMBERS)?;
     for entry in transaction.open_table(DELETED)?.iter()? {
-        meta.deleted.insert(entry?.0.value());
+        let id = entry?.0.value();
+        let bytes = numbers.get(&*deleted_bytes(id))?.map_or(0, |value| value.value());
+        meta.deleted.insert(id, bytes);
     }
-    let last_id = transaction.open_table(NUMBERS)?.get("last id")?.map_or(0, |value| value.value());
+    let last_id = numbers.get("last id")?.map_or(0, |value| value.value());
     meta.last_id = meta.last_id.max(last_id);
     Ok(meta)
 }
@@ -198,18 +213,33 @@ fn write_topics(transaction: &WriteTransaction, effects: &[Effect], meta: &Meta)
                 if !meta.topics.contains_key(name) {
                     transaction.open_table(TOPICS)?.remove(&**name)?;
                 }
-                transaction.open_table(DELETED)?.insert(*id, ())?;
+                write_deleted(transaction, *id, meta)?;
                 let mut partitions = transaction.open_table(PARTITIONS)?;
                 partitions.retain_in((*id, i32::MIN)..=(*id, i32::MAX), |_, _| false)?;
                 let mut transactions = transaction.open_table(TRANSACTIONS)?;
                 transactions.retain_in((*id, i32::MIN, 0)..=(*id, i32::MAX, u64::MAX), |_, _| false)?;
             }
-            Effect::TopicSwept { id, last: true, .. } => {
-                transaction.open_table(DELETED)?.remove(*id)?;
-            }
+            Effect::TopicSwept { id, .. } => write_deleted(transaction, *id, meta)?,
             _ => continue,
         }
         transaction.open_table(NUMBERS)?.insert("last id", meta.last_id)?;
+    }
+    Ok(())
+}
+
+/// What is left of a deleted topic after all effects.
+fn write_deleted(transaction: &WriteTransaction, id: u64, meta: &Meta) -> StoreResult<()> {
+    let mut deleted = transaction.open_table(DELETED)?;
+    let mut numbers = transaction.open_table(NUMBERS)?;
+    match meta.deleted.get(&id) {
+        Some(bytes) => {
+            deleted.insert(id, ())?;
+            numbers.insert(&*deleted_bytes(id), *bytes)?;
+        }
+        None => {
+            deleted.remove(id)?;
+            numbers.remove(&*deleted_bytes(id))?;
+        }
     }
     Ok(())
 }

@@ -4,6 +4,8 @@ mod cuts;
 mod doubt;
 mod full;
 mod order;
+mod readers;
+mod requests;
 mod simulated_disk;
 mod upkeep;
 
@@ -13,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::simulated_disk::SimulatedDisk;
+use super::store::CACHE_BYTES;
 use super::{EmbeddedBackend, OpenStore};
 use crate::backend::{
     Ack, Backend, ClientSettings, Isolation, NewTopic, ProducerRecord, ReadBatch, RecordWriter, Result, StartOffset,
@@ -21,6 +24,8 @@ use crate::backend::{
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const TOPIC: &str = "topic";
+/// Bytes of a value that fills a row.
+const LARGE_BYTES: usize = 100_000;
 
 fn start(disk: &SimulatedDisk) -> Result<EmbeddedBackend> {
     Ok(EmbeddedBackend { store: Arc::new(OpenStore::start(Box::new(disk.clone()), None)?) })
@@ -42,6 +47,16 @@ async fn send(writer: &Arc<dyn RecordWriter>, records: &[ProducerRecord]) -> Vec
     let mut acks = Vec::new();
     writer.take_acks(&mut acks);
     acks
+}
+
+/// Writes more rows into another topic than the store has cache for: those before them have to be read from the disk also after redb has read
+/// the whole file, which it does in a debug build when it opens it.
+async fn fill_cache(backend: &EmbeddedBackend) {
+    let (writer, value) = (writer(backend), "v".repeat(LARGE_BYTES));
+    let record = ProducerRecord { topic: "filler".into(), ..keyed("k", Some(&value), 1) };
+    for _ in 0..CACHE_BYTES / LARGE_BYTES / 8 {
+        send(&writer, &vec![record.clone(); 10]).await;
+    }
 }
 
 async fn create(backend: &EmbeddedBackend, settings: &[(&str, &str)]) {

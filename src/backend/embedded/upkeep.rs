@@ -75,7 +75,7 @@ impl Upkeep {
         for (at, config) in places(engine) {
             outcome = outcome.and(self.look_after(engine, &at, &config, now, thoroughness));
         }
-        let deleted: Vec<u64> = engine.view().meta.deleted.iter().copied().collect();
+        let deleted: Vec<u64> = engine.view().meta.deleted.keys().copied().collect();
         for id in deleted {
             outcome = outcome.and(self.sweep(engine, id));
         }
@@ -101,7 +101,7 @@ impl Upkeep {
         let mut max = 1;
         while !self.is_stopping() {
             let Some(partition) = partition(engine, at) else { return Ok(()) };
-            let heads = engine.store.heads(at.id, at.partition, partition.start, partition.end, max)?;
+            let heads = engine.read(|store| store.heads(at.id, at.partition, partition.start, partition.end, max))?;
             let expired = &heads[..policy.expired(&partition, &heads, now)];
             let Some(last) = expired.last() else { return Ok(()) };
             let bytes = expired.iter().map(|head| head.bytes).sum();
@@ -142,7 +142,7 @@ impl Upkeep {
         let (mut last, mut limit) = (LastOffsets::default(), partition.cleaned);
         let stable = partition.end(Isolation::ReadCommitted);
         while !self.is_stopping() {
-            let rows = engine.store.rows(at.id, at.partition, limit, stable, STEP_BYTES)?;
+            let rows = engine.read(|store| store.rows(at.id, at.partition, limit, stable, STEP_BYTES))?;
             if rows.is_empty() {
                 return Ok((last, stable));
             }
@@ -177,7 +177,7 @@ impl Upkeep {
             if self.is_stopping() {
                 return Ok(());
             }
-            let rows = engine.store.rows(at.id, at.partition, from, limit, STEP_BYTES)?;
+            let rows = engine.read(|store| store.rows(at.id, at.partition, from, limit, STEP_BYTES))?;
             let Some(newest) = rows.last() else { break };
             from = newest.next();
             let compacted = compacted(&rows, partition, last, policy, now);
@@ -199,9 +199,9 @@ impl Upkeep {
     /// Removes the rows of a deleted topic.
     fn sweep(&self, engine: &Engine, id: u64) -> Result<()> {
         while !self.is_stopping() {
-            let rows = engine.store.rows_left(id, STEP_ROWS)?;
+            let (rows, bytes) = engine.read(|store| store.rows_left(id, STEP_ROWS))?;
             let last = rows.len() < STEP_ROWS;
-            self.hand_over(engine, Effect::TopicSwept { id, rows, last })?;
+            self.hand_over(engine, Effect::TopicSwept { id, rows, bytes, last })?;
             if last {
                 return Ok(());
             }

@@ -1,7 +1,7 @@
 //! What readers and requests see: only what is durable, with the rows that were appended a moment ago.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use connect_api::TopicPartition;
 use tokio::sync::Notify;
@@ -24,12 +24,8 @@ pub(super) struct View {
     by_age: VecDeque<((u64, i32), i64)>,
     recent_bytes: usize,
     recent_rows: usize,
-    /// By topic and partition, also of topics that are not there.
-    watchers: HashMap<Arc<str>, HashMap<i32, Vec<Weak<Notify>>>>,
-}
-
-fn wake_living(watchers: &mut Vec<Weak<Notify>>) {
-    watchers.retain(|watcher| watcher.upgrade().inspect(|notify| notify.notify_one()).is_some());
+    /// Readers by topic and partition, also of topics that are not there.
+    watchers: HashMap<Arc<str>, HashMap<i32, Vec<Arc<Notify>>>>,
 }
 
 impl View {
@@ -56,11 +52,11 @@ impl View {
                         self.forget((at.id, at.partition), last + 1);
                     }
                 }
-                Effect::TopicCreated { .. } => self.wake_all(),
-                Effect::TopicDeleted { id, .. } => {
+                Effect::TopicCreated { name, .. } => self.wake_topic(name),
+                Effect::TopicDeleted { name, id } => {
                     let partitions: Vec<_> = self.recent.keys().filter(|(topic, _)| topic == id).copied().collect();
                     partitions.into_iter().for_each(|key| self.forget(key, i64::MAX));
-                    self.wake_all();
+                    self.wake_topic(name);
                 }
                 _ => {}
             }
@@ -110,21 +106,37 @@ impl View {
         self.by_age.len()
     }
 
-    /// Tells `notify` about changes of a partition, until it is dropped.
+    /// Tells `notify` about changes of a partition, until `unwatch`.
     pub(super) fn watch(&mut self, partition: &TopicPartition, notify: &Arc<Notify>) {
         let watchers = self.watchers.entry(Arc::clone(&partition.topic)).or_default();
-        let watchers = watchers.entry(partition.partition).or_default();
-        watchers.retain(|watcher| watcher.upgrade().is_some_and(|other| !Arc::ptr_eq(&other, notify)));
-        watchers.push(Arc::downgrade(notify));
+        watchers.entry(partition.partition).or_default().push(Arc::clone(notify));
     }
 
-    fn wake(&mut self, topic: &str, partition: i32) {
-        if let Some(watchers) = self.watchers.get_mut(topic).and_then(|watchers| watchers.get_mut(&partition)) {
-            wake_living(watchers);
+    pub(super) fn unwatch(&mut self, partition: &TopicPartition, notify: &Arc<Notify>) {
+        let Some(topic) = self.watchers.get_mut(&partition.topic) else { return };
+        if let Some(watchers) = topic.get_mut(&partition.partition) {
+            watchers.retain(|other| !Arc::ptr_eq(other, notify));
+            if watchers.is_empty() {
+                topic.remove(&partition.partition);
+            }
+        }
+        if topic.is_empty() {
+            self.watchers.remove(&partition.topic);
         }
     }
 
-    fn wake_all(&mut self) {
-        self.watchers.values_mut().flat_map(HashMap::values_mut).for_each(wake_living);
+    #[cfg(test)]
+    pub(super) fn watchers(&self) -> usize {
+        self.watchers.values().flat_map(HashMap::values).map(Vec::len).sum()
+    }
+
+    fn wake(&self, topic: &str, partition: i32) {
+        let watchers = self.watchers.get(topic).and_then(|watchers| watchers.get(&partition));
+        watchers.into_iter().flatten().for_each(|notify| notify.notify_one());
+    }
+
+    fn wake_topic(&self, topic: &str) {
+        let watchers = self.watchers.get(topic).into_iter().flat_map(HashMap::values);
+        watchers.flatten().for_each(|notify| notify.notify_one());
     }
 }

@@ -109,6 +109,11 @@ impl RowBuilder {
         self.count == 0
     }
 
+    /// Bytes of its records.
+    pub(super) fn byte_count(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// How many records it has.
     pub(super) fn count(&self) -> u32 {
         self.count

@@ -55,7 +55,7 @@ fn what_was_acknowledged_survives_a_cut_of_the_power_at_any_step() {
         let mut planner = Planner::new(meta);
         let (reply, _answer) = tokio::sync::oneshot::channel();
         let (name, config) = ("topic".to_owned(), std::collections::BTreeMap::new());
-        drop(planner.plan(super::super::plan::Command::CreateTopic { name, partitions: 2, config, reply }));
+        drop(planner.plan(super::super::plan::Command::CreateTopic { name, partitions: 2, config, reply }, Ok(())));
         // After so many steps of the disk, so many records of each partition were acknowledged.
         let mut acknowledged = vec![(0, [0, 0])];
         let mut sent: Content = vec![Vec::new(); 2];
@@ -67,7 +67,7 @@ fn what_was_acknowledged_survives_a_cut_of_the_power_at_any_step() {
                 sent[partition as usize].extend((base..base + count).map(|offset| (offset, group)));
             }
             let effects = std::mem::take(&mut planner.effects);
-            store.commit(&effects, &planner.meta, 0).unwrap();
+            store.commit(&effects, &planner.meta).unwrap();
             acknowledged.push((disk.steps(), [sent[0].len(), sent[1].len()]));
         }
         for _ in 0..CUTS {

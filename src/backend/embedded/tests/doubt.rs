@@ -87,6 +87,29 @@ async fn without_a_write_it_is_opened_again_by_itself() {
 }
 
 #[tokio::test]
+async fn after_an_error_of_a_read_it_is_opened_again_by_itself() {
+    let disk = SimulatedDisk::new();
+    let backend = start(&disk).unwrap();
+    let large = "v".repeat(LARGE_BYTES);
+    send(&writer(&backend), &[keyed("k", Some(&large), 1), keyed("k", Some(&large), 1)]).await;
+    fill_cache(&backend).await;
+    drop(backend);
+    let backend = start(&disk).unwrap();
+    let mut reader = backend.reader(&ClientSettings::new(), Isolation::ReadCommitted).unwrap();
+    reader.assign(&[(TopicPartition::new(TOPIC, 0), StartOffset::Beginning)]).unwrap();
+    disk.fail_reads(1);
+    let (mut batch, mut errors, deadline) = (ReadBatch::default(), 0, std::time::Instant::now() + PATIENCE);
+    while let Err(error) = reader.read(&mut batch, 10, PATIENCE).await {
+        errors += 1;
+        assert!(error.is_retriable() && std::time::Instant::now() < deadline, "{error:?}");
+    }
+    assert!(errors > 0, "no read met the error");
+    assert_eq!(batch.records.len(), 2);
+    let acks = send(&writer(&backend), &[keyed("k", Some("next"), 1)]).await;
+    assert!(matches!(acks[..], [Ack::Delivered { offset: 2, .. }]), "{acks:?}");
+}
+
+#[tokio::test]
 async fn an_error_of_the_disk_leaves_no_doubt_behind() {
     let mut failures = 0;
     for steps in 0..STEPS {

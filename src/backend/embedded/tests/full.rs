@@ -1,5 +1,6 @@
 //! A disk without room: nothing that was acknowledged is lost, and it goes on when there is room again.
 
+use super::upkeep::{NOW, try_upkeep};
 use super::*;
 use crate::backend::BackendError;
 
@@ -60,4 +61,75 @@ async fn offsets_fit_beside_records_that_do_not() {
         commit.unwrap();
     }
     backend.admin().delete_topic(TOPIC).await.unwrap();
+}
+
+#[tokio::test]
+async fn offsets_fit_beside_rows_of_transactions_that_do_not() {
+    let disk = SimulatedDisk::new();
+    let backend = start(&disk).unwrap();
+    let (offsets, settings) = (backend.committed_offsets(), ClientSettings::new());
+    let transaction = backend.transactional_writer(&settings, "id", PATIENCE).await.unwrap();
+    transaction.begin().unwrap();
+    disk.set_free(1_000_000);
+    let (lost, at) = ([keyed("k", Some("lost"), 1)], [(TopicPartition::new(TOPIC, 0), 1)]);
+    // The last two wait for the first, and become one group.
+    let held = disk.hold_next_sync();
+    let release = async {
+        held.reached().await;
+        drop(held);
+    };
+    let (first, sent, second, ()) =
+        tokio::join!(offsets.commit("one", &at), transaction.send(&lost), offsets.commit("two", &at), release);
+    assert!(matches!(&sent, Err(BackendError::Retriable(text)) if text.contains("cannot grow")), "{sent:?}");
+    first.and(second).unwrap();
+    transaction.abort(PATIENCE).await.unwrap();
+    disk.set_free(u64::MAX);
+    transaction.begin().unwrap();
+    transaction.send(&lost).await.unwrap();
+    transaction.commit(PATIENCE).await.unwrap();
+}
+
+#[tokio::test]
+async fn compaction_waits_for_room_as_well() {
+    let disk = SimulatedDisk::new();
+    let backend = start(&disk).unwrap();
+    create(&backend, &[("cleanup.policy", "compact")]).await;
+    send(&writer(&backend), &[keyed("a", Some("1"), 1), keyed("a", Some("2"), 1)]).await;
+    disk.set_free(1_000_000);
+    let error = try_upkeep(&backend, NOW).await.unwrap_err().to_string();
+    assert!(error.contains("cannot grow"), "{error}");
+    assert_eq!(values(&backend, Isolation::ReadCommitted).await, ["1", "2"]);
+    disk.set_free(u64::MAX);
+    try_upkeep(&backend, NOW).await.unwrap();
+    assert_eq!(values(&backend, Isolation::ReadCommitted).await, ["2"]);
+}
+
+/// Records of the topic that is deleted; they have more bytes than are left free.
+const DELETED_RECORDS: usize = 160;
+
+#[tokio::test]
+async fn what_a_deleted_topic_left_is_no_room_before_it_is_removed() {
+    let disk = SimulatedDisk::new();
+    let backend = start(&disk).unwrap();
+    let writer = writer(&backend);
+    let record = [keyed("k", Some(&"v".repeat(LARGE_BYTES)), NOW)];
+    for _ in 0..DELETED_RECORDS {
+        send(&writer, &record).await;
+    }
+    disk.set_free(0);
+    // What the file has beyond them.
+    while matches!(send(&writer, &record).await[..], [Ack::Delivered { .. }]) {}
+    let other = [ProducerRecord { topic: "other".into(), ..keyed("k", Some(&"v".repeat(LARGE_BYTES)), NOW) }];
+    backend.admin().delete_topic(TOPIC).await.unwrap();
+    refusal(&send(&writer, &other).await);
+    let deleted = backend.store.view().meta.deleted.clone();
+    assert!(deleted.values().all(|bytes| *bytes > (DELETED_RECORDS * LARGE_BYTES) as u64), "{deleted:?}");
+    // It is known as well after the store was opened anew.
+    let disk = disk.cut(|_| true);
+    disk.set_free(0);
+    let backend = start(&disk).unwrap();
+    assert_eq!(backend.store.view().meta.deleted, deleted);
+    try_upkeep(&backend, NOW).await.unwrap();
+    let acks = send(&super::writer(&backend), &other).await;
+    assert!(matches!(acks[..], [Ack::Delivered { .. }]), "{acks:?}");
 }

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
 use redb::StorageBackend;
+use tokio::sync::Notify;
 
 use super::super::disk::Disk;
 use crate::backend::inbox::lock;
@@ -29,7 +30,24 @@ struct State {
     is_full: bool,
     /// How many steps succeed before one fails, once, and whether that one is carried out all the same.
     failing: Option<(usize, bool)>,
+    /// How many reads fail.
+    failing_reads: usize,
+    /// The next sync says that it waits, and waits until its `Held` is dropped.
+    hold: Option<(Arc<Notify>, mpsc::Receiver<()>)>,
     free: u64,
+}
+
+/// A sync that is held up, or will be, as long as this lives.
+pub struct Held {
+    reached: Arc<Notify>,
+    _release: mpsc::Sender<()>,
+}
+
+impl Held {
+    /// Waits until there is one.
+    pub async fn reached(&self) {
+        self.reached.notified().await;
+    }
 }
 
 /// Clones are one disk.
@@ -73,6 +91,28 @@ impl SimulatedDisk {
     /// After so many further steps one fails, once. `lands`: what it was to do is done all the same.
     pub fn fail_after(&self, steps: usize, lands: bool) {
         lock(&self.0).failing = Some((steps, lands));
+    }
+
+    /// So many reads fail.
+    pub fn fail_reads(&self, count: usize) {
+        lock(&self.0).failing_reads = count;
+    }
+
+    /// Holds up the next sync.
+    pub fn hold_next_sync(&self) -> Held {
+        let (release, released) = mpsc::channel();
+        let reached = Arc::new(Notify::new());
+        lock(&self.0).hold = Some((Arc::clone(&reached), released));
+        Held { reached, _release: release }
+    }
+
+    fn wait_if_held(&self) {
+        let hold = lock(&self.0).hold.take();
+        if let Some((reached, released)) = hold {
+            reached.notify_one();
+            // Nothing is sent: it ends when the other side is dropped.
+            assert!(released.recv().is_err());
+        }
     }
 
     /// So many bytes are said to be free.
@@ -155,7 +195,11 @@ impl StorageBackend for SimulatedDisk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = lock(&self.0);
+        let mut state = lock(&self.0);
+        if state.failing_reads > 0 {
+            state.failing_reads -= 1;
+            return Err(io::Error::other("this read fails on purpose"));
+        }
         let from = offset as usize;
         let bytes = state.image.get(from..from + out.len());
         out.copy_from_slice(bytes.ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?);
@@ -167,6 +211,7 @@ impl StorageBackend for SimulatedDisk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.wait_if_held();
         self.step(Step::Sync)
     }
 

@@ -4,16 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::super::reader::{EmbeddedReader, Look};
 use super::super::upkeep::Thoroughness;
 use super::*;
+use crate::backend::RecordReader;
 
 /// The moment at which upkeep runs.
-const NOW: i64 = 1_000_000;
+pub const NOW: i64 = 1_000_000;
 
-async fn run_upkeep(backend: &EmbeddedBackend, now: i64) {
+pub async fn try_upkeep(backend: &EmbeddedBackend, now: i64) -> Result<()> {
     let store = Arc::clone(&backend.store);
     let run = move || store.upkeep.run(&store, now, Thoroughness::All);
-    tokio::task::spawn_blocking(run).await.unwrap().unwrap();
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+async fn run_upkeep(backend: &EmbeddedBackend, now: i64) {
+    try_upkeep(backend, now).await.unwrap();
 }
 
 fn offsets(records: &[(i64, String, Option<String>)]) -> Vec<i64> {
@@ -80,6 +86,31 @@ async fn tombstones_stay_for_their_time_and_aborted_records_go() {
 }
 
 #[tokio::test]
+async fn aborted_records_stay_hidden_where_compaction_takes_them_while_they_are_read() {
+    let disk = SimulatedDisk::new();
+    let backend = start(&disk).unwrap();
+    create(&backend, &[("cleanup.policy", "compact")]).await;
+    let aborted = backend.transactional_writer(&ClientSettings::new(), "id", PATIENCE).await.unwrap();
+    aborted.begin().unwrap();
+    aborted.send(&[keyed("a", Some("aborted"), 1)]).await.unwrap();
+    aborted.abort(PATIENCE).await.unwrap();
+    send(&writer(&backend), &[keyed("b", Some("kept"), 1)]).await;
+    drop((aborted, backend));
+    // Opened anew it has nothing in memory to read from.
+    let backend = start(&disk).unwrap();
+    let mut reader = EmbeddedReader::new(Arc::clone(&backend.store), Isolation::ReadCommitted);
+    reader.assign(&[(TopicPartition::new(TOPIC, 0), StartOffset::Beginning)]).unwrap();
+    let mut batch = ReadBatch::default();
+    let (at, look) = reader.fill(&mut batch, 10).unwrap()[0];
+    let Look::Store { id, from, to, .. } = look else { panic!("it looks into the store: {look:?}") };
+    let rows = backend.store.read(|store| store.rows(id, 0, from, to, usize::MAX)).unwrap();
+    run_upkeep(&backend, NOW).await;
+    reader.accept(at, look, rows);
+    reader.read(&mut batch, 10, PATIENCE).await.unwrap();
+    assert_eq!(batch.records.iter().map(|record| record.offset).collect::<Vec<_>>(), [2]);
+}
+
+#[tokio::test]
 async fn an_open_transaction_is_not_compacted() {
     let backend = start(&SimulatedDisk::new()).unwrap();
     create(&backend, &[("cleanup.policy", "compact")]).await;
@@ -104,9 +135,9 @@ async fn the_rows_of_a_deleted_topic_are_removed() {
     }
     let id = backend.store.view().meta.topics[TOPIC].id;
     backend.admin().delete_topic(TOPIC).await.unwrap();
-    assert_eq!(backend.store.engine.store.rows_left(id, 10).unwrap().len(), 3);
+    assert_eq!(backend.store.engine.store.rows_left(id, 10).unwrap().0.len(), 3);
     run_upkeep(&backend, NOW).await;
-    assert_eq!(backend.store.engine.store.rows_left(id, 10).unwrap(), []);
+    assert_eq!(backend.store.engine.store.rows_left(id, 10).unwrap(), (Vec::new(), 0));
     assert!(backend.store.view().meta.deleted.is_empty());
 }
 
