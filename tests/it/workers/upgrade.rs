@@ -1,6 +1,7 @@
 //! A rolling upgrade, and the way back: workers of this version beside one that writes as a later version may.
 //!
-//! The later one is this version behind [`Later`], which adds to each of its records what this version does not know.
+//! The later one is this version behind [`Later`], which adds to each of its records what this version does not know. It reads as this version does,
+//! so that it has to make do with its own records, too.
 
 use std::time::Duration;
 
