@@ -23,7 +23,7 @@ use crate::actors::pump::{self, Pumps};
 use crate::actors::shutdown::Shutdown;
 use crate::actors::supervision;
 use crate::actors::worker::Worker;
-use crate::backend;
+use crate::backend::{self, Backend};
 use crate::config::worker::Listener;
 use crate::config::{StandaloneConfig, WorkerConfig};
 use crate::metrics::Metrics;
@@ -63,16 +63,26 @@ impl Drop for Background {
 impl Node {
     /// Opens the listeners and starts everything. Returns before Kafka has answered: until then REST says what it waits for.
     pub fn start(config: WorkerConfig, registry: Registry) -> Result<Node> {
-        Node::start_with(config, None, registry)
+        Node::start_with(config, None, None, registry)
+    }
+
+    /// Starts a worker on a cluster that the caller has opened, whatever `bootstrap.servers` says.
+    pub fn start_on(cluster: Arc<dyn Backend>, config: WorkerConfig, registry: Registry) -> Result<Node> {
+        Node::start_with(config, Some(cluster), None, registry)
     }
 
     /// Starts a standalone worker: its internal topics are in memory, and its source offsets in a file that it alone may use.
     pub fn start_standalone(config: StandaloneConfig, registry: Registry) -> Result<Node> {
         let offset_file = FileOffsetStore::open(&config.offset_file)?;
-        Node::start_with(config.worker, Some(offset_file), registry)
+        Node::start_with(config.worker, None, Some(offset_file), registry)
     }
 
-    fn start_with(config: WorkerConfig, offset_file: Option<FileOffsetStore>, registry: Registry) -> Result<Node> {
+    fn start_with(
+        config: WorkerConfig,
+        cluster: Option<Arc<dyn Backend>>,
+        offset_file: Option<FileOffsetStore>,
+        registry: Registry,
+    ) -> Result<Node> {
         supervision::install_panic_hook();
         for key in &config.unknown_keys {
             tracing::warn!(key, "unknown worker setting; it has no effect");
@@ -89,7 +99,9 @@ impl Node {
         let identity = identity(&config, address);
         let metrics = Metrics::new();
         let settings = clients::connection(&config)?;
-        let backend = backend::open(&config.bootstrap_servers, &settings)
+        let open = || backend::open(&config.bootstrap_servers, &settings);
+        let backend = cluster
+            .map_or_else(open, Ok)
             .map_err(|error| anyhow!("bootstrap.servers={}: {error}", config.bootstrap_servers))?;
         let offset_file = offset_file.map(Arc::new);
         let internal = match &offset_file {

@@ -18,7 +18,7 @@
 //! The score of a unit at a member is XXH3-64 of its name, seeded with XXH3-64 of the worker id. It is frozen: workers of different versions have to agree.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use twox_hash::XxHash3_64;
@@ -74,16 +74,16 @@ pub(super) fn assign(members: &[Member], units: &[Placeable<'_>], rules: Rules) 
     let mut plan = Plan::new(members, units);
     if !plan.slots.is_empty() {
         let free = plan.keep(rules);
-        plan.place(free);
+        plan.place(&free);
         if rules.level() {
             plan.level();
         }
     }
     let slots = &plan.slots;
-    let owner = |(unit, slot): (usize, &Option<usize>)| {
-        slot.map(|slot| Owner { life: slots[slot].life, second_choice: plan.second_choice.contains(&(unit, slot)) })
+    let owner = |place: &Option<Place>| {
+        place.map(|place| Owner { life: slots[place.slot].life, second_choice: place.second_choice })
     };
-    plan.owners.iter().enumerate().map(owner).collect()
+    plan.places.iter().map(owner).collect()
 }
 
 /// A member that takes units.
@@ -94,16 +94,20 @@ struct Slot {
     load: usize,
 }
 
+/// Where a unit goes.
+#[derive(Clone, Copy)]
+struct Place {
+    slot: usize,
+    /// Only because a better one has no room.
+    second_choice: bool,
+}
+
 struct Plan<'a> {
     units: &'a [Placeable<'a>],
     /// By worker id, so that all workers break ties alike.
     slots: Vec<Slot>,
     /// By unit.
-    owners: Vec<Option<usize>>,
-    /// Units that went to this slot only because a better one has no room.
-    second_choice: BTreeSet<(usize, usize)>,
-    /// How many units of a group each slot has.
-    spread: BTreeMap<&'a str, Vec<u32>>,
+    places: Vec<Option<Place>>,
     share: usize,
     most: usize,
 }
@@ -120,72 +124,64 @@ impl<'a> Plan<'a> {
         };
         let slots: Vec<Slot> = takers.iter().map(slot).collect();
         let most = (11 * units.len()).div_ceil(10 * slots.len().max(1));
-        let owners = vec![None; units.len()];
+        let places = vec![None; units.len()];
         let share = share(members, units.len());
-        Plan { units, slots, owners, second_choice: BTreeSet::new(), spread: BTreeMap::new(), share, most }
+        Plan { units, slots, places, share, most }
     }
 
-    /// How many units of the group of this unit the slot has.
-    fn of_group(&self, unit: usize, slot: usize) -> u32 {
-        let counts = self.units[unit].group.and_then(|group| self.spread.get(&**group));
-        counts.map_or(0, |counts| counts[slot])
-    }
-
-    fn give(&mut self, unit: usize, slot: usize) {
-        if let Some(before) = self.owners[unit].replace(slot) {
-            self.count(unit, before, false);
+    fn give(&mut self, unit: usize, place: Place) {
+        if let Some(before) = self.places[unit].replace(place) {
+            self.slots[before.slot].load -= 1;
         }
-        self.count(unit, slot, true);
-    }
-
-    fn count(&mut self, unit: usize, slot: usize, more: bool) {
-        let change = |count: usize| if more { count + 1 } else { count - 1 };
-        self.slots[slot].load = change(self.slots[slot].load);
-        if let Some(group) = self.units[unit].group {
-            let members = self.slots.len();
-            let counts = self.spread.entry(group).or_insert_with(|| vec![0; members]);
-            counts[slot] = change(counts[slot] as usize) as u32;
-        }
+        self.slots[place.slot].load += 1;
     }
 
     /// Units stay with their holders. Returns the others, in the order of their hashes.
     fn keep(&mut self, rules: Rules) -> Vec<usize> {
-        let lives: BTreeMap<Incarnation, usize> =
+        let units = self.units;
+        let mut lives: Vec<(Incarnation, usize)> =
             self.slots.iter().enumerate().map(|(slot, member)| (member.life, slot)).collect();
+        lives.sort_unstable();
         let mut free = Vec::new();
-        for (unit, placeable) in self.units.iter().enumerate() {
-            match placeable.holder.filter(|_| rules.keep()).and_then(|life| lives.get(&life)) {
-                Some(slot) => self.give(unit, *slot),
+        for (unit, placeable) in units.iter().enumerate() {
+            let holder = placeable.holder.filter(|_| rules.keep());
+            match holder.and_then(|holder| lives.binary_search_by_key(&holder, |(life, _)| *life).ok()) {
+                Some(found) => self.give(unit, Place { slot: lives[found].1, second_choice: false }),
                 None => free.push(unit),
             }
         }
-        free.sort_by_cached_key(|unit| (score(self.units[*unit].name, 0), *unit));
+        free.sort_by_cached_key(|unit| (score(units[*unit].name, 0), *unit));
         free
     }
 
-    fn place(&mut self, free: Vec<usize>) {
+    fn place(&mut self, free: &[usize]) {
+        let mut spread = Spread::of(self, free);
         for unit in free {
-            let wants = |slot: &Slot| !slot.settled && slot.load < self.share;
-            let has_room = |slot: &Slot| slot.load < self.most;
-            // Somebody has room: together they have room for 1.1 times the units.
-            if let Some(slot) = self.best(unit, wants) {
-                self.give(unit, slot);
-            } else if let Some(slot) = self.best(unit, has_room) {
-                if self.best(unit, |_| true) != Some(slot) {
-                    self.second_choice.insert((unit, slot));
-                }
-                self.give(unit, slot);
+            let unit = *unit;
+            if let Some(place) = self.best(unit, &spread) {
+                self.give(unit, place);
+                spread.add(self.units[unit].group, place.slot);
             }
         }
     }
 
-    /// Of the members that may have this unit, the one that should.
-    fn best(&self, unit: usize, may: impl Fn(&Slot) -> bool) -> Option<usize> {
-        let slots = (0..self.slots.len()).filter(|slot| may(&self.slots[*slot]));
-        slots.min_by_key(|slot| {
-            let score = score(self.units[unit].name, self.slots[*slot].seed);
-            (self.of_group(unit, *slot), Reverse(score))
-        })
+    /// Where a unit should go of all places that it may go to. Somebody has room: together they have room for 1.1 times the units.
+    fn best(&self, unit: usize, spread: &Spread<'_>) -> Option<Place> {
+        let (name, counts) = (self.units[unit].name, spread.counts(self.units[unit].group));
+        let (mut wanting, mut roomy, mut any) = (Best::default(), Best::default(), Best::default());
+        for (number, slot) in self.slots.iter().enumerate() {
+            let rank = (counts.map_or(0, |counts| counts[number]), Reverse(score(name, slot.seed)));
+            any.take(rank, number);
+            if slot.load < self.most {
+                roomy.take(rank, number);
+            }
+            if !slot.settled && slot.load < self.share {
+                wanting.take(rank, number);
+            }
+        }
+        let best = |slot| Place { slot, second_choice: false };
+        let second = |slot| Place { slot, second_choice: any.slot() != Some(slot) };
+        wanting.slot().map(best).or_else(|| roomy.slot().map(second))
     }
 
     fn level(&mut self) {
@@ -198,19 +194,76 @@ impl<'a> Plan<'a> {
 
     /// Takes units from members above the mean until this one has its share.
     fn fill(&mut self, slot: usize) {
-        let seed = self.slots[slot].seed;
-        let above = |owner: &Option<usize>| owner.is_some_and(|owner| self.slots[owner].load > self.share);
-        let mut theirs: Vec<usize> = (0..self.units.len()).filter(|unit| above(&self.owners[*unit])).collect();
-        theirs.sort_by_cached_key(|unit| (Reverse(score(self.units[*unit].name, seed)), *unit));
+        let (units, seed) = (self.units, self.slots[slot].seed);
+        let above = |place: &Option<Place>| place.is_some_and(|place| self.slots[place.slot].load > self.share);
+        let mut theirs: Vec<usize> = (0..units.len()).filter(|unit| above(&self.places[*unit])).collect();
+        theirs.sort_by_cached_key(|unit| (Reverse(score(units[*unit].name, seed)), *unit));
         for unit in theirs {
             if self.slots[slot].load >= self.share {
                 return;
             }
-            let owner = self.owners[unit].filter(|owner| *owner != slot);
+            let owner = self.places[unit].map(|place| place.slot).filter(|owner| *owner != slot);
             if owner.is_some_and(|owner| self.slots[owner].load > self.share) {
-                self.give(unit, slot);
+                self.give(unit, Place { slot, second_choice: false });
             }
         }
+    }
+}
+
+/// The member of the lowest rank of those that were looked at, and of equal ones the first.
+#[derive(Default)]
+struct Best(Option<(Rank, usize)>);
+
+/// How many units of the group it has, and then the score.
+type Rank = (u32, Reverse<u64>);
+
+impl Best {
+    fn take(&mut self, rank: Rank, slot: usize) {
+        if self.0.is_none_or(|(best, _)| rank < best) {
+            self.0 = Some((rank, slot));
+        }
+    }
+
+    fn slot(&self) -> Option<usize> {
+        self.0.map(|(_, slot)| slot)
+    }
+}
+
+/// How many units of a group each member has: of the groups that have units to be placed, since nobody asks for others.
+struct Spread<'a> {
+    members: usize,
+    /// Where the counts of a group begin.
+    groups: HashMap<&'a str, usize>,
+    counts: Vec<u32>,
+}
+
+impl<'a> Spread<'a> {
+    fn of(plan: &Plan<'a>, free: &[usize]) -> Self {
+        let mut spread = Spread { members: plan.slots.len(), groups: HashMap::new(), counts: Vec::new() };
+        for group in free.iter().filter_map(|unit| plan.units[*unit].group) {
+            let next = spread.groups.len() * spread.members;
+            spread.groups.entry(group).or_insert(next);
+        }
+        spread.counts = vec![0; spread.groups.len() * spread.members];
+        if !spread.groups.is_empty() {
+            for (placeable, place) in plan.units.iter().zip(&plan.places) {
+                if let Some(place) = place {
+                    spread.add(placeable.group, place.slot);
+                }
+            }
+        }
+        spread
+    }
+
+    fn add(&mut self, group: Option<&Arc<str>>, slot: usize) {
+        if let Some(first) = group.and_then(|group| self.groups.get(&**group)) {
+            self.counts[first + slot] += 1;
+        }
+    }
+
+    fn counts(&self, group: Option<&Arc<str>>) -> Option<&[u32]> {
+        let first = *self.groups.get(&**group?)?;
+        self.counts.get(first..first + self.members)
     }
 }
 

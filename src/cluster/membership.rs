@@ -97,6 +97,8 @@ pub(super) struct Membership {
     nonces: u64,
     phase: Phase,
     members: Arc<[Member]>,
+    /// Those that this worker watches.
+    neighbours: Arc<[Member]>,
     probes: Probes,
     java_live: Option<bool>,
     java_ask_at: Millis,
@@ -113,6 +115,7 @@ impl Membership {
             nonces: 0,
             phase: Phase::Looking,
             members: Arc::new([]),
+            neighbours: Arc::new([]),
             probes: Probes::default(),
             java_live: None,
             java_ask_at: Millis(0),
@@ -157,6 +160,9 @@ impl Membership {
 
     pub(super) fn folded(&mut self, members: Arc<[Member]>) {
         self.probes.retain(&members);
+        if self.members != members {
+            self.neighbours = neighbours(&self.id, &members);
+        }
         self.members = members;
     }
 
@@ -346,7 +352,7 @@ impl Membership {
                 Verdict::Dead => {}
             }
         }
-        let neighbours = self.neighbours();
+        let neighbours = self.neighbours.clone();
         let verdicts: Vec<Verdict> =
             neighbours.iter().map(|member| self.probes.verdict(member, now, actions)).collect();
         let nobody = verdicts.iter().all(|verdict| *verdict == Verdict::Dead);
@@ -359,13 +365,6 @@ impl Membership {
         Ok(())
     }
 
-    /// The next members in the ring of worker ids.
-    fn neighbours(&self) -> Vec<Member> {
-        let mut others: Vec<&Member> = self.members.iter().filter(|member| member.id != self.id).collect();
-        others.sort_by(|one, other| (one.id < self.id, &one.id).cmp(&(other.id < self.id, &other.id)));
-        others.into_iter().take(NEIGHBOURS).cloned().collect()
-    }
-
     fn watch_neighbours(
         &mut self,
         around: &Surroundings,
@@ -373,9 +372,9 @@ impl Membership {
         tokens: &mut impl FnMut() -> Token,
         actions: &mut Vec<Action>,
     ) {
-        for member in self.neighbours() {
-            if self.probes.verdict(&member, now, actions) == Verdict::Dead && around.leased {
-                self.probes.tombstone(&member, &mut *tokens, actions);
+        for member in &*self.neighbours {
+            if self.probes.verdict(member, now, actions) == Verdict::Dead && around.leased {
+                self.probes.tombstone(member, &mut *tokens, actions);
             }
         }
     }
@@ -463,4 +462,11 @@ impl Membership {
         let due = [own, settling, self.deadline, Some(self.java_ask_at), self.probes.next_deadline(now)];
         due.into_iter().flatten().filter(|at| *at > now).min()
     }
+}
+
+/// The next members in the ring of worker ids.
+fn neighbours(id: &WorkerId, members: &[Member]) -> Arc<[Member]> {
+    let mut others: Vec<&Member> = members.iter().filter(|member| member.id != *id).collect();
+    others.sort_by(|one, other| (one.id < *id, &one.id).cmp(&(other.id < *id, &other.id)));
+    others.into_iter().take(NEIGHBOURS).cloned().collect()
 }

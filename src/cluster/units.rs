@@ -271,26 +271,29 @@ impl Units {
     /// Returns how many there are, and how many this worker holds.
     pub(super) fn assign(&mut self, members: &[Member], second_claim_at: Millis, rules: Rules) -> (usize, usize) {
         self.unassigned = false;
-        let placeable = |(name, state): (&'_ Name, &'_ UnitState)| (name.clone(), state.group.clone(), state.placed());
-        let all: Vec<_> = self.states.iter().map(placeable).collect();
-        let wanted: Vec<Placeable<'_>> = all
+        let wanted = self
+            .states
             .iter()
-            .filter_map(|(name, group, placed)| Some(Placeable { name, group: group.as_ref(), holder: (*placed)? }))
-            .collect();
+            .filter_map(|(name, state)| Some(Placeable { name, group: state.group.as_ref(), holder: state.placed()? }));
+        let wanted: Vec<Placeable<'_>> = wanted.collect();
         let held = wanted.iter().filter(|unit| unit.holder.is_some() && unit.holder == self.own).count();
+        let count = wanted.len();
         let mut owners = assign(members, &wanted, rules).into_iter();
-        for (name, _, placed) in &all {
-            let owner = placed.and_then(|_| owners.next().flatten());
+        let mut changed = Vec::new();
+        for (name, state) in &self.states {
+            let owner = state.wanted.as_ref().and_then(|_| owners.next().flatten());
             let life = owner.map(|owner| owner.life);
             let waits = owner.is_some_and(|owner| owner.second_choice && Some(owner.life) == self.own);
             let claim_at = if waits { second_claim_at } else { Millis(0) };
-            let Some(before) = self.states.get(name).map(|state| (state.owner, state.claim_at)) else { continue };
             // Who is the second choice still waits as it did; who is not any more does not wait.
-            if before.0 != life || before.1 > claim_at {
-                self.change(name, |state| (state.owner, state.claim_at) = (life, claim_at));
+            if state.owner != life || state.claim_at > claim_at {
+                changed.push((name.clone(), life, claim_at));
             }
         }
-        (wanted.len(), held)
+        for (name, life, claim_at) in changed {
+            self.change(&name, |state| (state.owner, state.claim_at) = (life, claim_at));
+        }
+        (count, held)
     }
 
     /// Own life began, or ended.

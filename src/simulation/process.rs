@@ -253,7 +253,9 @@ impl World {
                     before.entry(connector).or_insert_with(|| process.fold.connector(connector).wanted());
                 }
                 process.fold.apply(offset as i64, record);
-                process.members = World::members_of(&process.fold);
+                if record.connector().is_none() {
+                    process.members = World::members_of(&process.fold);
+                }
             }
             let tell = if process.read_once { record.is_some() } else { offset + 1 == to };
             if !tell {

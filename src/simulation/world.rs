@@ -88,7 +88,8 @@ pub(super) enum Message {
 struct Queued {
     at: Micros,
     number: u64,
-    message: Message,
+    /// In a box: the queue moves its entries about.
+    message: Box<Message>,
 }
 
 impl PartialEq for Queued {
@@ -209,7 +210,7 @@ impl World {
         while self.phase != Phase::Over {
             let Some(queued) = self.queue.pop() else { break };
             self.now = queued.at;
-            self.deliver(queued.message);
+            self.deliver(*queued.message);
             self.look_at_reasons();
             if self.figures.steps > MAX_STEPS {
                 self.fail(|_| format!("does not end: {MAX_STEPS} steps"));
@@ -243,7 +244,7 @@ impl World {
     pub(super) fn send(&mut self, at: Micros, message: Message) {
         self.queued += 1;
         let at = at.max(self.now);
-        self.queue.push(Queued { at, number: self.queued, message });
+        self.queue.push(Queued { at, number: self.queued, message: Box::new(message) });
     }
 
     pub(super) fn faulty(&self) -> bool {

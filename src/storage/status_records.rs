@@ -185,13 +185,19 @@ impl StatusTopicRecord {
 }
 
 fn decode_status(value: &Object) -> Result<StatusRecord, Reason> {
+    let register = decode_register(value)?;
+    let state = match (UnitState::parse(&text_field(value, "state")?), register) {
+        // A later version may know more states. Its register counts whatever they are: who passes over a claim runs what another worker runs.
+        (Err(_), Some(_)) => UnitState::Unassigned,
+        (state, _) => state?,
+    };
     Ok(StatusRecord {
-        state: UnitState::parse(&text_field(value, "state")?)?,
+        state,
         trace: optional_text(value, "trace")?,
         worker_id: optional_text(value, "worker_id")?.unwrap_or_default(),
         generation: int_field(value, "generation")?,
         version: optional_text(value, "version")?,
-        register: decode_register(value)?,
+        register,
     })
 }
 

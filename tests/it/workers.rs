@@ -1,5 +1,7 @@
 //! Several workers of one group, as processes on a real broker: they share connectors, hand them over, and take each other's place.
 
+mod upgrade;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;

@@ -1,3 +1,5 @@
+mod plain;
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
@@ -116,6 +118,32 @@ proptest! {
         let most = (11 * cluster.units.len()).div_ceil(10 * count);
         prop_assert!(cluster.loads(&members).into_iter().all(|load| load <= most));
         prop_assert_eq!(cluster.settle(&members), 0);
+    }
+
+    /// Holders that are members, that are over, or none; members that are settled, new or leaving; connectors of any width.
+    #[test]
+    fn it_equals_the_plain_one(
+        states in prop::collection::vec(0u8..4, 0..9),
+        tasks in prop::collection::vec(0usize..7, 0..20),
+        holders in prop::collection::vec(0usize..12, 140),
+        keep: bool,
+        level: bool,
+    ) {
+        let state = |state: u8| if state == 0 { MemberState::Draining } else { MemberState::Joined };
+        let members: Vec<Member> = (states.iter().enumerate())
+            .map(|(number, chosen)| member(number, *chosen > 1, state(*chosen)))
+            .rev()
+            .collect();
+        let mut cluster = Cluster::default();
+        tasks.iter().enumerate().for_each(|(connector, tasks)| cluster.add(connector, *tasks));
+        for ((_, _, holder), chosen) in cluster.units.iter_mut().zip(holders) {
+            *holder = (chosen < 10).then_some(Incarnation(1000 + chosen as i64));
+        }
+        let units: Vec<Placeable<'_>> = (cluster.units.iter())
+            .map(|(name, group, holder)| Placeable { name, group: group.as_ref(), holder: *holder })
+            .collect();
+        let rules = Rules { keep, level, ..Rules::ALL };
+        prop_assert_eq!(assign(&members, &units, rules), plain::assign_plainly(&members, &units, rules));
     }
 
     #[test]

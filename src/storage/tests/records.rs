@@ -93,6 +93,28 @@ fn a_later_version_may_add_fields() {
     assert!(matches!(record, ConfigRecord::Member(id, Some(member)) if id == "w" && member.nonce == Nonce(1)));
 }
 
+/// Whoever has such a state holds its units and gets no other ones.
+#[test]
+fn a_later_version_may_add_states_of_a_member() {
+    let key = "worker-w".into();
+    let value = r#"{"v":2,"state":"resting","nonce":"1","incarnation":17,"rest_url":"r"}"#.into();
+    let record = ConfigRecord::decode(0, Some(&key), Some(&value)).unwrap();
+    let ConfigRecord::Member(_, Some(member)) = record else { panic!("{record:?}") };
+    assert_eq!((member.state, member.incarnation), (MemberState::Draining, Some(Incarnation(17))));
+}
+
+/// The register counts: to pass over it is to take a unit for free that somebody runs.
+#[test]
+fn a_later_version_may_add_states_of_a_unit() {
+    let key = "status-task-a-0".into();
+    let value =
+        r#"{"v":2,"state":"WARMING","generation":0,"incarnation":17,"claim":3,"held":true,"at":40,"set":5}"#.into();
+    let record = StatusTopicRecord::decode(0, Some(&key), Some(&value)).unwrap();
+    let StatusTopicRecord::Status(_, Some(status)) = record else { panic!("{record:?}") };
+    let register = RegisterFields { incarnation: Incarnation(17), claim: 3, held: true, at: 40, set: 5 };
+    assert_eq!((status.state, status.register), (UnitState::Unassigned, Some(register)));
+}
+
 #[test]
 fn own_fields_of_a_status() {
     let register = RegisterFields { incarnation: Incarnation(17), claim: 3, held: true, at: 40, set: NO_SET };
