@@ -11,7 +11,7 @@ use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{kafka_lib, unique};
+use super::{crash, kafka_lib, unique};
 
 pub use cluster::Cluster;
 
@@ -139,6 +139,8 @@ impl Broker {
     }
 
     fn try_start(security: &Security) -> Result<Broker, String> {
+        // From here on there are clients.
+        crash::show_stacks();
         let lib = kafka_lib::jars()?;
         let mut last = String::new();
         for _ in 0..START_ATTEMPTS {

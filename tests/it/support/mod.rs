@@ -1,6 +1,7 @@
 //! What tests of several features need.
 
 pub mod broker;
+mod crash;
 pub mod faulty;
 pub mod java_worker;
 pub mod kafka_lib;
