@@ -365,10 +365,15 @@ async fn retriable_errors_lose_nothing_and_keep_the_order(setup: Setup) {
     let retriable = [("fault.kind", "retriable"), ("fault.after", "3"), ("fault.times", "5")];
     let config = [("connector.class", SOURCE), ("topic", &*topic), ("source.total", "500"), ("fault.phase", "poll")];
     node.create(&source, &[&config[..], &retriable].concat()).await;
-    let config = [("connector.class", SINK), ("topics", &*topic), ("fault.phase", "put")];
+    // Enough batches for all faults, however late the sink looks.
+    let config = [
+        ("connector.class", SINK),
+        ("topics", &*topic),
+        ("fault.phase", "put"),
+        ("consumer.override.max.poll.records", "20"),
+    ];
     node.create(&sink, &[&config[..], &retriable].concat()).await;
     until("all arrived", async || faulty::sunk(&sink).len() >= 500).await;
-    // All faults come, also when there were few batches.
     until("all faults came", async || faulty::calls(&sink, "put") > 9 && faulty::calls(&source, "poll") > 9).await;
     for name in [&source, &sink] {
         assert_eq!(node.state(name, Some(0)).await["state"], "RUNNING");

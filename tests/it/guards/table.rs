@@ -258,8 +258,8 @@ pub(super) const GUARDS: &[Guard] = &[
     Guard {
         name: "commands do not share the fate of rows without room",
         file: "src/backend/embedded/engine.rs",
-        guard: "let mut unwritten = if room.is_err() { std::mem::take(&mut group.batches) } else { Vec::new() };",
-        removed: "let mut unwritten = Vec::new();",
+        guard: "let (batches, unwritten) = if room.is_ok() { (batches, Vec::new()) } else { (Vec::new(), batches) };",
+        removed: "let unwritten = Vec::new();",
         test: "backend::embedded::tests::full::offsets_fit_beside_records_that_do_not",
     },
     Guard {
