@@ -137,6 +137,7 @@ async fn a_reader_that_catches_up_has_a_client_for_a_while() {
         }
     }
     calm = connections(&broker);
+    let deadline = Instant::now() + PATIENCE;
     while connections(&broker) >= calm {
         assert!(Instant::now() < deadline, "it never gives its client back");
         read(&mut reader, &mut batch, &mut next).await;
