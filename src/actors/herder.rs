@@ -46,8 +46,9 @@ use units::Running;
 /// How long a handed-over request of the control plane to the brokers may take.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a worker that is to end waits for brokers that do not answer. Tasks have been stopped without a commit by then.
-const CUT_OFF_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a worker that is to end waits for brokers that do not answer, so that those that only stall do not make it repeat anything. Tasks have been
+/// stopped without a commit by then.
+const CUT_OFF_PATIENCE: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub struct Herder {

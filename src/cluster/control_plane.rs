@@ -104,6 +104,7 @@ pub struct ControlPlane {
 struct Common {
     own: Option<Incarnation>,
     leaving: bool,
+    ends: bool,
     members: Arc<[Member]>,
     /// For each status partition, whether its units may run.
     leased: Vec<bool>,
@@ -113,6 +114,8 @@ struct Common {
 struct Pass {
     own: Incarnation,
     leaving: bool,
+    /// It has to have left in a moment.
+    ends: bool,
     members: Arc<[Member]>,
     /// Everything was folded that the writers of the read registers had folded.
     causal: bool,
@@ -302,9 +305,9 @@ impl ControlPlane {
         let due = self.units.take_due();
         let due: Vec<Arc<str>> = due.into_iter().filter(|unit| !self.forget(unit, now)).collect();
         let Some(own) = self.membership.incarnation() else { return };
-        let Common { leaving, ref members, .. } = self.compared_with;
+        let Common { leaving, ends, ref members, .. } = self.compared_with;
         let (members, causal, open) = (members.clone(), self.causal(), self.open_barriers(&due, now));
-        let pass = Pass { own, leaving, members, causal, open };
+        let pass = Pass { own, leaving, ends, members, causal, open };
         #[cfg(test)]
         {
             self.comparisons += due.len();
@@ -319,6 +322,7 @@ impl ControlPlane {
         let common = Common {
             own: self.membership.incarnation(),
             leaving: self.membership.leaving(),
+            ends: self.membership.ends(now),
             members: self.membership.members().clone(),
             leased: self.lease.reached_by_partition().map(|reached| self.leased(reached, now)).collect(),
         };
@@ -449,8 +453,8 @@ impl ControlPlane {
         let mut next = run;
         match (leased, run.stop) {
             (_, Some(Stop::Hard)) => return,
-            // Nothing may be committed any more, and there is no time to wait for the lease.
-            (false, _) if pass.leaving => {
+            // There is no time to wait for the lease any more.
+            (false, _) if pass.ends => {
                 next.stop = Some(Stop::Hard);
                 actions.push(Action::StopUnit { unit, claim, hard: true });
             }

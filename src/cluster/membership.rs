@@ -37,6 +37,9 @@ const RETRY_MS: u64 = 500;
 /// How long a worker holds its share before it says so. Who reads that it does, and not yet its last claims, would take these units for free ones.
 const SETTLED_AFTER_MS: u64 = 500;
 
+/// For how long before its deadline a worker that leaves waits for no lease: its tasks stop meanwhile, without a commit.
+const LAST_MOMENT_MS: u64 = 1_000;
+
 /// Members that are watched by each member.
 const NEIGHBOURS: usize = 2;
 
@@ -148,9 +151,18 @@ impl Membership {
         self.probes.count()
     }
 
-    /// Whether it leaves: nothing waits for a lease to come back.
+    /// Whether it leaves.
     pub(super) fn leaving(&self) -> bool {
         matches!(self.phase, Phase::Leaving { .. })
+    }
+
+    /// Whether it leaves, and nothing waits for a lease to come back any more.
+    pub(super) fn ends(&self, now: Millis) -> bool {
+        self.leaving() && self.last_moment().is_some_and(|at| now >= at)
+    }
+
+    fn last_moment(&self) -> Option<Millis> {
+        Some(Millis(self.deadline?.0.saturating_sub(LAST_MOMENT_MS)))
     }
 
     /// Whether Java workers were there when last asked.
@@ -459,7 +471,8 @@ impl Membership {
             Settling::Due(at) => Some(at),
             Settling::Lacking | Settling::Written(_) => None,
         };
-        let due = [own, settling, self.deadline, Some(self.java_ask_at), self.probes.next_deadline(now)];
+        let due =
+            [own, settling, self.last_moment(), self.deadline, Some(self.java_ask_at), self.probes.next_deadline(now)];
         due.into_iter().flatten().filter(|at| *at > now).min()
     }
 }

@@ -239,9 +239,18 @@ impl UnitState {
         (self.mine == Mine::Idle).then_some(*held)
     }
 
-    /// What the assignment looks at: whether it is wanted, and who holds it.
-    pub(super) fn placed(&self) -> Option<Option<Incarnation>> {
-        self.wanted.as_ref().map(|_| self.last.holder().map(|held| held.incarnation))
+    /// What the assignment looks at: whether it is wanted, and who holds it. That is this worker, whose life is `own`, as soon as it claims the unit: its
+    /// record will be the last one where it lands, and whoever does not count it claims more than there is room for.
+    pub(super) fn placed(&self, own: Option<Incarnation>) -> Option<Option<Incarnation>> {
+        self.wanted.as_ref().map(|_| match self.mine {
+            Mine::Claiming { .. } => own,
+            _ => self.holder(),
+        })
+    }
+
+    /// The life that the last record names as the holder.
+    pub(super) fn holder(&self) -> Option<Incarnation> {
+        self.last.holder().map(|held| held.incarnation)
     }
 
     /// Whether nothing needs this entry any more.

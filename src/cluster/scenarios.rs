@@ -1,5 +1,6 @@
 //! One worker, step by step: what it says after each event. The rules that the simulation cannot miss by chance stand here, too.
 
+mod places;
 mod report;
 
 use std::sync::Arc;
@@ -710,13 +711,17 @@ fn leaves_when_everything_is_stopped_and_released() {
 }
 
 #[test]
-fn leaves_hard_without_a_lease_and_at_the_deadline_in_any_case() {
+fn leaves_hard_without_a_lease_at_the_last_moment_and_at_the_deadline_in_any_case() {
     let mut worker = Scenario::running("connector-c", NO_SET);
     worker.now += 2000;
     worker.give(Event::Tick);
     let deadline = Millis(worker.now + 5000);
-    assert_eq!(worker.give(Event::Shutdown { deadline }), ["draining", "kill connector-c #1"]);
-    worker.now += 5000;
+    assert_eq!(worker.give(Event::Shutdown { deadline }), ["draining"]);
+    worker.now += 3999;
+    assert_eq!(worker.give(Event::Tick), NOTHING, "the lease may come back");
+    worker.now += 1;
+    assert_eq!(worker.give(Event::Tick), ["kill connector-c #1"]);
+    worker.now += 1000;
     assert_eq!(worker.give(Event::Tick), ["exit: the worker could not leave in time; waited for: connector-c"]);
 }
 

@@ -103,9 +103,12 @@ impl Units {
     /// Changes a unit, which is due then.
     pub(super) fn change<T>(&mut self, name: &Name, change: impl FnOnce(&mut UnitState) -> T) -> Option<T> {
         let state = self.states.get_mut(name)?;
-        let (before, view, placed) = (Indexed::of(state, self.own), BarrierView::of(state), state.placed());
+        let (before, view, placed) = (Indexed::of(state, self.own), BarrierView::of(state), state.placed(self.own));
+        let holder = state.holder();
         let result = change(state);
-        self.unassigned |= state.placed() != placed;
+        // Who begins to claim a unit has been assigned it; what is held counts when it was read.
+        let placed_anew = !matches!(state.mine, Mine::Claiming { .. }) && state.placed(self.own) != placed;
+        self.unassigned |= placed_anew || state.holder() != holder;
         let group_cares = BarrierView::of(state) != view;
         self.index(name, &before);
         if group_cares {
@@ -271,12 +274,13 @@ impl Units {
     /// Returns how many there are, and how many this worker holds.
     pub(super) fn assign(&mut self, members: &[Member], second_claim_at: Millis, rules: Rules) -> (usize, usize) {
         self.unassigned = false;
-        let wanted = self
-            .states
-            .iter()
-            .filter_map(|(name, state)| Some(Placeable { name, group: state.group.as_ref(), holder: state.placed()? }));
+        let wanted = self.states.iter().filter_map(|(name, state)| {
+            Some(Placeable { name, group: state.group.as_ref(), holder: state.placed(self.own)? })
+        });
         let wanted: Vec<Placeable<'_>> = wanted.collect();
-        let held = wanted.iter().filter(|unit| unit.holder.is_some() && unit.holder == self.own).count();
+        // A claim that was not read holds nothing yet.
+        let held = self.states.values().filter(|state| state.wanted.is_some() && self.own.is_some());
+        let held = held.filter(|state| state.holder() == self.own).count();
         let count = wanted.len();
         let mut owners = assign(members, &wanted, rules).into_iter();
         let mut changed = Vec::new();

@@ -153,6 +153,22 @@ impl Control {
         }
     }
 
+    /// Whether offsets may be committed. At the end in order a lease that has run out is waited for until `deadline`: brokers that stall for some
+    /// seconds must not make an orderly end repeat what it has moved.
+    pub async fn commits_allowed(&mut self, deadline: Instant) -> bool {
+        while !self.may_commit() {
+            let in_order = matches!(*self.directive.borrow_and_update(), Directive::Stop { commit: true, .. });
+            if !in_order || Instant::now() >= deadline {
+                return false;
+            }
+            tokio::select! {
+                changed = self.directive.changed() => if changed.is_err() { return false },
+                _ = tokio::time::sleep_until(deadline.min(Instant::now() + LEASE_CHECK)) => {}
+            }
+        }
+        true
+    }
+
     /// Waits until nothing may be committed any more.
     pub async fn commits_forbidden(&mut self) {
         while self.may_commit() {

@@ -300,7 +300,7 @@ impl SinkPump {
     /// The end, also after a failure: `pre_commit`, `close`, commit, `stop`.
     async fn finish(&mut self) -> Result<(), Failure> {
         let (deadline, commit) = match self.control.directive() {
-            Directive::Stop { deadline, commit } => (deadline, commit),
+            Directive::Stop { deadline, .. } => (deadline, self.control.commits_allowed(deadline).await),
             Directive::Suspend => (Instant::now(), false),
             Directive::Run | Directive::Pause | Directive::Halt => (Instant::now() + self.commit_timeout, true),
         };

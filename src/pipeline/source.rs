@@ -290,33 +290,24 @@ impl SourcePump {
     }
 
     async fn commit_last(&mut self, panicked: bool) {
-        let (deadline, commit) = match self.control.directive() {
-            Directive::Stop { deadline, commit } => (deadline, commit),
+        let deadline = match self.control.directive() {
+            Directive::Stop { deadline, .. } => deadline,
             // A failure. Without a lease nothing is committed, since another worker may run the task by now.
-            Directive::Suspend => (Instant::now(), false),
-            Directive::Run | Directive::Pause | Directive::Halt => (Instant::now() + self.flush_timeout, true),
+            Directive::Suspend => return,
+            Directive::Run | Directive::Pause | Directive::Halt => Instant::now() + self.flush_timeout,
         };
-        if !commit {
-            return;
-        }
         self.enter(Phase::Ack);
-        // A failure shows again here; it has been reported, and the acknowledged prefix stays valid.
-        // Half of the time is for writing the offsets of what did arrive.
-        let settled = tokio::select! {
-            biased;
-            _ = self.control.commits_forbidden() => None,
-            settled = self.delivery.settle(deadline - left(deadline) / 2) => Some(settled),
-        };
-        match settled {
-            // The lease ended: nothing of this is to be sent any more.
-            None => self.delivery.revoke(),
+        match self.settle(deadline).await {
+            // What is under way is taken back with everything else that is left.
+            None => {
+                tracing::warn!(
+                    "there was no lease to write the last offsets; records since the last commit will be read again"
+                );
+                return;
+            }
             Some(Ok(true)) => {}
             Some(Ok(false)) => tracing::warn!("some records were not acknowledged in time; they will be read again"),
             Some(Err(failure)) => tracing::debug!(failure = failure.message, "not all records arrived"),
-        }
-        if !self.control.may_commit() {
-            tracing::warn!("the lease ended before the last offsets were written; records will be read again");
-            self.delivery.revoke();
         }
         self.enter(Phase::OffsetWrite);
         let time = left(deadline).min(self.flush_timeout);
@@ -325,6 +316,28 @@ impl SourcePump {
             Some(Ok(_)) => self.commit_upstream_if_due().await,
             Some(Err(error)) => tracing::warn!(%error, "the last offsets were not written; records will be read again"),
             None => tracing::warn!("the last offsets were not written in time; records will be read again"),
+        }
+    }
+
+    /// Waits for acknowledgements, and for a lease that has run out: without one nothing is sent. `None`: it did not come back.
+    async fn settle(&mut self, deadline: Instant) -> Option<Result<bool, Failure>> {
+        loop {
+            if !self.control.may_commit() {
+                self.delivery.purge();
+            }
+            if !self.control.commits_allowed(deadline).await {
+                return None;
+            }
+            // A failure shows again here; it has been reported, and the acknowledged prefix stays valid.
+            // Half of the time is for writing the offsets of what did arrive.
+            let settled = tokio::select! {
+                biased;
+                _ = self.control.commits_forbidden() => continue,
+                settled = self.delivery.settle(deadline - left(deadline) / 2) => settled,
+            };
+            if self.control.may_commit() {
+                return Some(settled);
+            }
         }
     }
 

@@ -159,7 +159,7 @@ fn without_the_check_of_the_owner_zombies_write_tasks() {
 
 #[test]
 fn without_waiting_for_the_fold_two_sets_run() {
-    check_needed(2_000, "two sets", |switches| switches.rules.causal = false);
+    check_needed(5_000, "two sets", |switches| switches.rules.causal = false);
 }
 
 #[test]

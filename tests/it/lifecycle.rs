@@ -522,6 +522,31 @@ async fn without_kafka_requests_end_in_time_and_so_does_the_worker() {
     }
 }
 
+/// Brokers stall for longer than a lease lasts, while a worker ends.
+#[tokio::test]
+async fn a_worker_that_ends_while_kafka_stalls_repeats_nothing() {
+    // Offsets are written at the end only.
+    let setup = Setup::memory().with("offset.flush.interval.ms", 600_000);
+    let (name, topic) = (unique("stalls"), unique("topic"));
+    let node = setup.start().await;
+    node.create(&name, &[("connector.class", SOURCE), ("topic", &topic), ("source.rate", "500")]).await;
+    node.until("records arrive", async || setup.values(&topic).await.len() > 100).await;
+    setup.faults().set_down(true);
+    node.until("the worker says that it is suspended", async || suspended(&node).await).await;
+    let stall = async {
+        pass(Duration::from_secs(1)).await;
+        setup.faults().set_down(false);
+    };
+    let ((_, end), ()) = tokio::join!(node.try_stop(), stall);
+    end.unwrap();
+    let written = setup.values(&topic).await.len();
+    let node = setup.start().await;
+    node.until("it goes on", async || setup.values(&topic).await.len() > written + 100).await;
+    node.stop().await;
+    let found = sequences(&setup, &topic).await;
+    assert_eq!(found, (0..found.len() as i64).collect::<Vec<_>>(), "none lost, none twice");
+}
+
 #[tokio::test]
 async fn what_has_failed_can_be_changed_and_deleted() {
     let setup = Setup::memory();

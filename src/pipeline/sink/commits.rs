@@ -69,8 +69,13 @@ impl SinkPump {
 
     async fn commit(&mut self, offsets: Offsets, deadline: Instant) {
         // Asked again at the last moment: `pre_commit` may have taken longer than the lease, or than the patience of the worker.
-        if offsets.is_empty() || !self.control.may_commit() {
+        if offsets.is_empty() {
             return;
+        }
+        if !self.control.commits_allowed(deadline).await {
+            return tracing::warn!(
+                "there was no lease to commit offsets; records since the last commit may be delivered again"
+            );
         }
         let (committed, group) = (self.committed.clone(), self.group.clone());
         let offsets: Vec<_> = offsets.into_iter().collect();

@@ -317,6 +317,33 @@ async fn nothing_is_committed_when_the_lease_ends_during_a_flush() {
     rig.stop().await;
 }
 
+/// Brokers stall while a task ends in order: what it has put is not delivered again for that.
+#[tokio::test(start_paused = true)]
+async fn the_last_commit_waits_for_a_lease_that_comes_back() {
+    for during_flush in [false, true] {
+        let mut rig = Rig::new(&["t"]);
+        rig.topic("t", 1).await;
+        rig.write("t", 0, 3);
+        rig.start();
+        rig.until("records arrive", |world| world.puts.len() == 3).await;
+        if during_flush {
+            rig.world().pre_commit_takes = Some(SECOND);
+        } else {
+            rig.lapse();
+        }
+        rig.steer(Directive::Stop { deadline: Instant::now() + 20 * SECOND, commit: true });
+        if during_flush {
+            rig.until("they are flushed", |world| world.saw("flush t-0=3")).await;
+            rig.lapse();
+        }
+        rig.pass(5 * SECOND).await;
+        assert_eq!(rig.committed("t", 0).await, None, "another worker may run the task by now");
+        rig.lease(true);
+        rig.end().await.unwrap();
+        assert_eq!(rig.committed("t", 0).await, Some(3), "during the flush: {during_flush}");
+    }
+}
+
 // ---- put ----
 
 /// The lease ends while a read waits for records.

@@ -244,8 +244,8 @@ async fn purged_records_are_sent_again_while_poll_waits() {
     rig.end().await.unwrap();
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_end_sends_nothing_after_the_lease() {
+/// An orderly stop, and brokers that stall for longer than a lease lasts. Returns when that began.
+async fn stopped_without_a_lease() -> (Rig, Instant) {
     let rig = Rig::start(3, |faults| faults.hold_appends(true));
     rig.until("records are queued", async || !rig.delivery.is_idle()).await;
     let began = Instant::now();
@@ -256,9 +256,52 @@ async fn the_end_sends_nothing_after_the_lease() {
     rig.faults.hold_appends(false);
     rig.pass(SECOND).await;
     assert_eq!(rig.stored().await, 0, "another worker may run the task by now");
+    (rig, began)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_sends_nothing_without_the_lease() {
+    let (rig, began) = stopped_without_a_lease().await;
+    let offsets = rig.offsets.clone();
+    rig.end().await.unwrap();
+    assert!(began.elapsed() < 21 * SECOND, "it takes no more time than it was given: {:?}", began.elapsed());
+    assert!(offsets.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_waits_for_a_lease_that_comes_back_and_repeats_nothing() {
+    let (rig, began) = stopped_without_a_lease().await;
+    rig.lease(true);
+    rig.until("what was taken back is sent", async || rig.stored().await == 3).await;
     let offsets = rig.offsets.clone();
     rig.end().await.unwrap();
     assert!(began.elapsed() < 5 * SECOND, "there is nothing left to wait for: {:?}", began.elapsed());
+    assert_eq!(offsets.0.lock().unwrap().len(), 1, "the next owner begins behind them");
+}
+
+/// The lease had run out when the stop came.
+#[tokio::test(start_paused = true)]
+async fn a_stop_without_a_lease_waits_for_it() {
+    let rig = Rig::start(3, |_| ());
+    rig.until("the records are stored", async || rig.stored().await == 3 && rig.delivery.is_idle()).await;
+    rig.lease(false);
+    rig.directive.send_replace(Directive::Stop { deadline: Instant::now() + 20 * SECOND, commit: true });
+    rig.pass(SECOND).await;
+    assert!(rig.offsets.0.lock().unwrap().is_empty());
+    rig.lease(true);
+    let offsets = rig.offsets.clone();
+    rig.end().await.unwrap();
+    assert_eq!(offsets.0.lock().unwrap().len(), 1);
+}
+
+/// It lost its unit: there is nothing to wait for.
+#[tokio::test(start_paused = true)]
+async fn a_hard_stop_waits_for_nothing() {
+    let (rig, began) = stopped_without_a_lease().await;
+    rig.directive.send_replace(Directive::Stop { deadline: Instant::now(), commit: false });
+    let offsets = rig.offsets.clone();
+    rig.end().await.unwrap();
+    assert!(began.elapsed() < 5 * SECOND, "{:?}", began.elapsed());
     assert!(offsets.0.lock().unwrap().is_empty());
 }
 

@@ -7,7 +7,7 @@ use connect_node::backend::{
 };
 use serde_json::Value;
 
-use crate::support::process::{OFFSET_PARTITIONS, PATIENCE, Worker};
+use crate::support::process::{OFFSET_PARTITIONS, PATIENCE, Worker, holds_within};
 
 /// Bytes of a line with its end. All have the same length, so a position in bytes is a number of lines.
 pub const LINE_BYTES: usize = 64;
@@ -49,7 +49,16 @@ impl Tail {
     }
 
     pub async fn read(&mut self, mut each: impl FnMut(&ConsumerRecord)) {
-        let ends = self.reader.end_offsets(&self.partitions, PATIENCE).await.unwrap();
+        let mut ends = Vec::new();
+        // A topic that was made a moment ago may have no leader yet.
+        let known = async || match self.reader.end_offsets(&self.partitions, PATIENCE).await {
+            Err(error) if error.is_retriable() => false,
+            found => {
+                ends = found.unwrap();
+                true
+            }
+        };
+        assert!(holds_within(PATIENCE, known).await, "the ends of the topic are not known");
         let behind = |reader: &dyn RecordReader| {
             self.partitions.iter().zip(&ends).any(|(at, end)| reader.position(at).unwrap_or(0) < *end)
         };

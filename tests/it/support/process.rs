@@ -18,6 +18,8 @@ use crate::scenarios::client::{Reply, call};
 const BINARY_VARIABLE: &str = "CONNECT_NODE_BIN";
 /// Names, for [`Worker::of_this_binary`], the file with the settings.
 pub const PROPERTIES_VARIABLE: &str = "CONNECT_NODE_TEST_WORKER";
+/// Names a directory to which the logs of the workers of a test that fails are copied.
+const KEPT_LOGS_VARIABLE: &str = "CONNECT_NODE_TEST_KEPT_LOGS";
 /// How long a worker may take for anything that a test waits for, unless it says otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition outside of this process is looked at.
@@ -44,13 +46,27 @@ pub fn binary() -> String {
 
 /// A worker with its settings, alive or not. Killed when dropped.
 pub struct Worker {
-    directory: TempDir,
+    directory: Directory,
     url: String,
     /// What runs with the settings.
     pub(super) program: Vec<String>,
     /// Variables of its environment.
     pub environment: Vec<(&'static str, &'static str)>,
     child: Option<Child>,
+}
+
+/// Removed when it is dropped, but for the log where a test fails and somebody wants to keep it.
+struct Directory(TempDir);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(kept) = std::env::var_os(KEPT_LOGS_VARIABLE)
+        {
+            let name = self.0.path().file_name().unwrap();
+            fs::copy(self.0.path().join("worker.log"), Path::new(&kept).join(name)).unwrap();
+        }
+    }
 }
 
 impl Worker {
@@ -81,12 +97,12 @@ impl Worker {
 
     /// Where a standalone worker keeps its offsets.
     pub fn offset_file(&self) -> PathBuf {
-        self.directory.path().join("connect.offsets")
+        self.directory.0.path().join("connect.offsets")
     }
 
     /// A connector on the command line: the name of the file below the directory of this worker, and its content.
     pub fn with_connector(&mut self, file: &str, content: &str) {
-        let path = self.directory.path().join(file);
+        let path = self.directory.0.path().join(file);
         fs::write(&path, content).unwrap();
         self.program.push(path.display().to_string());
     }
@@ -107,7 +123,7 @@ impl Worker {
     }
 
     fn with_program(bootstrap: &str, settings: &[(&str, &str)], program: Vec<String>) -> Worker {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = Directory(tempfile::tempdir().unwrap());
         let (id, port) = (unique("it"), free_port());
         let mut lines = vec![
             format!("bootstrap.servers={bootstrap}"),
@@ -125,18 +141,18 @@ impl Worker {
         ];
         // The last line of a name counts.
         lines.extend(settings.iter().map(|(name, value)| format!("{name}={value}")));
-        fs::write(directory.path().join("worker.properties"), lines.join("\n") + "\n").unwrap();
+        fs::write(directory.0.path().join("worker.properties"), lines.join("\n") + "\n").unwrap();
         Worker { directory, url: format!("http://127.0.0.1:{port}"), program, environment: Vec::new(), child: None }
     }
 
     /// A directory of its own for what its connectors read and write.
     pub fn directory(&self) -> &Path {
-        self.directory.path()
+        self.directory.0.path()
     }
 
     /// The file with its settings.
     pub fn properties(&self) -> PathBuf {
-        self.directory.path().join("worker.properties")
+        self.directory.0.path().join("worker.properties")
     }
 
     /// A setting as it stands in the file.
@@ -225,7 +241,7 @@ impl Worker {
     }
 
     fn log_file(&self) -> PathBuf {
-        self.directory.path().join("worker.log")
+        self.directory.0.path().join("worker.log")
     }
 
     /// One request. An error says why there was no answer.
