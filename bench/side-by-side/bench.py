@@ -1,4 +1,4 @@
-"""Runs the same job on connect-node, on the Java worker and on the bare Kafka client, in turn, and compares them.
+"""Runs the same job on connect-node, over Kafka and over a directory, on the Java worker and on the bare Kafka client, in turn, and compares them.
 
 Standard library only. Start it by bench/side-by-side/run, which builds what it needs.
 """
@@ -8,6 +8,7 @@ import filecmp
 import json
 import os
 import pathlib
+import re
 import shutil
 import statistics
 import sys
@@ -15,7 +16,7 @@ import tempfile
 import time
 
 from common import (
-    ROOT, START_SECONDS, Broker, Process, answers, expect, floor, free_port, java_worker, number, patience, plugin_folder,
+    ROOT, START_SECONDS, Broker, Process, answers, expect, floor, free_port, java_worker, number, patience, plugin_folder, request,
     worker_properties,
 )
 
@@ -25,6 +26,7 @@ FLUSH = {"offset.flush.interval.ms": "1000"}
 PHASE_SECONDS = 300
 # Long enough for a worker to be idle, and to see two offset flushes after a phase.
 IDLE_SECONDS = 3
+WRITTEN = "kafka_connect_source_task_source_record_write_total"
 TAIL_SECONDS = 2
 # What is shown: key in the results, title, unit, whether more is better.
 FIGURES = [
@@ -52,7 +54,7 @@ def main():
                     print(f"round {number} of {options.rounds}: {side}", file=sys.stderr, flush=True)
                     place = work / f"{number}-{side}"
                     place.mkdir()
-                    run = {"node": run_node, "java": run_java, "floor": run_floor}[side]
+                    run = {"node": run_node, "embedded": run_embedded, "java": run_java, "floor": run_floor}[side]
                     results[side] = run(options, broker, place, source_file, f"{side}-{number}")
                 rounds.append(results)
     except BaseException:
@@ -71,9 +73,9 @@ def parse_options():
     parser.add_argument("--json", default=str(ROOT / "target/side-by-side.json"), help="where all figures go")
     options = parser.parse_args()
     options.sides = options.sides.split(",")
-    unknown = set(options.sides) - {"node", "java", "floor"}
+    unknown = set(options.sides) - {"node", "embedded", "java", "floor"}
     if unknown or options.lines < 1 or options.rounds < 1:
-        parser.error("--sides takes node, java and floor; --lines and --rounds at least 1")
+        parser.error("--sides takes node, embedded, java and floor; --lines and --rounds at least 1")
     return options
 
 
@@ -88,6 +90,13 @@ def run_node(options, broker, place, source_file, name):
     port = free_port()
     command = [options.node, "distributed", worker_properties(broker.address, place, name, port, FLUSH)]
     return run_worker(options, broker, place, source_file, name, command, port)
+
+
+def run_embedded(options, _broker, place, source_file, name):
+    """Nobody else can read the directory: the worker's own count of acknowledged records says when the source is done."""
+    port = free_port()
+    command = [options.node, "distributed", worker_properties(f"embedded:{place / 'data'}", place, name, port, FLUSH)]
+    return run_worker(options, None, place, source_file, name, command, port)
 
 
 def run_java(options, broker, place, source_file, name):
@@ -115,7 +124,8 @@ def note_phase(result, phase, lines, seconds, cpu_seconds):
 def run_worker(options, broker, place, source_file, name, command, port):
     """Start, idle, a source from file to topic, a sink from topic to file."""
     sink_file = place / "sink.txt"
-    broker.create_topic(name)
+    if broker is not None:
+        broker.create_topic(name)
     start = time.monotonic()
     worker = Process(command, place / "worker.log")
     try:
@@ -128,7 +138,13 @@ def run_worker(options, broker, place, source_file, name, command, port):
         result["idle_mib"] = worker.memory_mib("VmRSS")
 
         def source_is_done():
-            floor("await-end", broker.address, name, options.lines)
+            if broker is not None:
+                return floor("await-end", broker.address, name, options.lines)
+            done = re.compile(rf"^{WRITTEN}{{.*}} {options.lines}$", re.MULTILINE)
+            for _ in patience(PHASE_SECONDS, 0.005, f"{options.lines} acknowledged records"):
+                worker.check_alive()
+                if done.search(request(port, "GET", "/metrics")[1]):
+                    return
 
         def sink_is_done():
             for _ in patience(PHASE_SECONDS, 0.005, f"the last line in {sink_file}"):
