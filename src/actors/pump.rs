@@ -418,23 +418,22 @@ mod tests {
     #[test]
     fn threads_are_replaced_only_when_none_of_the_others_comes_back() {
         let threads = Threads::new(2);
-        let enter_at_once = || threads.try_enter();
-        assert_eq!([(); 3].map(|()| enter_at_once()), [Some(Place::Here), Some(Place::Here), None]);
+        assert_eq!([(); 3].map(|()| threads.try_enter()), [Some(Place::Here), Some(Place::Here), None]);
         assert_eq!(threads.enter(), Place::Replaced, "both hang");
-        assert_eq!([(); 2].map(|()| enter_at_once()), [Some(Place::Replaced), None], "as many again, and no more");
+        assert_eq!([(); 2].map(|()| threads.try_enter()), [Some(Place::Replaced), None], "as many again, and no more");
         assert_eq!(threads.enter(), Place::Replaced, "these hang as well");
         for _ in 0..4 {
             threads.leave();
         }
         assert_eq!(
-            [(); 3].map(|()| enter_at_once()),
+            [(); 3].map(|()| threads.try_enter()),
             [Some(Place::Here), Some(Place::Replaced), None],
             "one hangs still"
         );
         for _ in 0..3 {
             threads.leave();
         }
-        assert_eq!([(); 3].map(|()| enter_at_once()), [Some(Place::Here), Some(Place::Here), None]);
+        assert_eq!([(); 3].map(|()| threads.try_enter()), [Some(Place::Here), Some(Place::Here), None]);
     }
 
     #[test]

@@ -134,8 +134,10 @@ impl StatusActor {
     }
 
     /// Carries writes out.
-    fn carry_out(&self, mut writes: mpsc::UnboundedReceiver<Write>) -> impl Stream<Item = Written> + use<> {
-        let store = self.store.clone();
+    fn carry_out(
+        store: Arc<StatusStore>,
+        mut writes: mpsc::UnboundedReceiver<Write>,
+    ) -> impl Stream<Item = Written> + use<> {
         let write = move |(unit, record)| {
             let store = store.clone();
             async move {
@@ -180,7 +182,7 @@ impl Actor for StatusActor {
 
     fn started(&mut self, context: &mut Context<Self>) {
         if let Some(writes) = self.to_write.take() {
-            context.add_stream(self.carry_out(writes));
+            context.add_stream(StatusActor::carry_out(self.store.clone(), writes));
         }
     }
 }
@@ -217,5 +219,39 @@ impl Handler<SealUnit> for StatusActor {
         queue.waiting.retain(|(_, purpose)| *purpose != Purpose::State);
         queue.sealing = Some(claim);
         self.next(unit, context);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{ClientSettings, Isolation, NewTopic, memory};
+    use crate::storage::status_records::UnitState;
+    use crate::storage::topic_log::LogSettings;
+
+    /// Brokers take a second for each answer; one after the other, these would take minutes.
+    #[tokio::test(start_paused = true)]
+    async fn statuses_of_many_units_are_written_together() {
+        const NAME: &str = "statuses-together";
+        let backend = memory::open(NAME);
+        let topic =
+            NewTopic { name: "status".into(), partitions: 5, replication_factor: 1, config: Default::default() };
+        backend.admin().create_topic(&topic).await.unwrap();
+        let (reader, writer) = (ClientSettings::new(), ClientSettings::new());
+        let settings = LogSettings { reader, writer, writer_max_bytes: 1 << 20, isolation: Isolation::ReadUncommitted };
+        let store = StatusStore::open(backend, "status", settings).await.unwrap();
+        memory::faults(NAME).delay_acks(Duration::from_secs(1));
+        let state = UnitState::Running;
+        let record =
+            StatusRecord { state, trace: None, worker_id: "w".into(), generation: 0, version: None, register: None };
+        let (writes, to_write) = mpsc::unbounded_channel();
+        for task in 0..2 * WRITES_MAX as u32 {
+            writes.send((UnitId::Task("c".into(), task), Some(record.clone()))).unwrap();
+        }
+        drop(writes);
+        let began = tokio::time::Instant::now();
+        let written: Vec<Written> = StatusActor::carry_out(Arc::new(store), to_write).collect().await;
+        assert_eq!(written.iter().filter(|written| written.result.is_ok()).count(), 2 * WRITES_MAX);
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     }
 }

@@ -100,3 +100,18 @@ async fn an_outage_is_a_retriable_error() {
     let error = ConnectorOffsets::new(Arc::new(store), "c").offset(&partition(0)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Retriable);
 }
+
+/// Brokers take a second for each answer; one after the other, these would take minutes.
+#[tokio::test(start_paused = true)]
+async fn offsets_of_many_connectors_are_written_together() {
+    let cluster = Cluster::new().await;
+    let store = open(&cluster).await;
+    cluster.faults().delay_acks(Duration::from_secs(1));
+    let began = tokio::time::Instant::now();
+    let names: Vec<String> = (0..200).map(|number| format!("c-{number}")).collect();
+    let entries = [(partition(0), Some(offset(5)))];
+    for written in futures_util::future::join_all(names.iter().map(|name| store.write(name, &entries, LIMIT))).await {
+        written.unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}

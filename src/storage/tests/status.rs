@@ -64,21 +64,6 @@ async fn only_an_unassigned_of_java_can_be_outdated() {
     assert_eq!(store.snapshot().unit(&connector).unwrap().shown.state, UnitState::Unassigned);
 }
 
-/// Brokers take a second for each answer; one after the other, these would take minutes.
-#[tokio::test(start_paused = true)]
-async fn statuses_of_many_units_are_written_together() {
-    let cluster = Cluster::new().await;
-    let store = open(&cluster).await;
-    cluster.faults().delay_acks(Duration::from_secs(1));
-    let began = tokio::time::Instant::now();
-    let units: Vec<_> = (0..200).map(|task| UnitId::Task("a".into(), task)).collect();
-    let writes = units.iter().map(|unit| store.put(unit, Some(status(UnitState::Running, 0, Some(held(1)))), LIMIT));
-    for written in futures_util::future::join_all(writes).await {
-        written.unwrap();
-    }
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_subscriber_misses_no_record() {
     const RECORDS: u64 = 1000;

@@ -84,6 +84,31 @@ async fn of_one_name_at_once_there_is_one_and_no_turn_is_left_over() {
     assert!(!stores[0].snapshot().turns_wait());
 }
 
+/// A name comes free while the writer gives its turn back.
+#[tokio::test(start_paused = true)]
+async fn who_is_told_that_it_was_written_finds_it() {
+    let cluster = Cluster::new().await;
+    let [other, store] =
+        [open_member(cluster.backend.clone(), "other").await, open_member(cluster.backend.clone(), "w").await];
+    let mut refused = 0;
+    for taken in 1..6 {
+        let name = format!("c-{taken}");
+        // The other one has the id.
+        other.put(move |state| create(state, &format!("other-{taken}"))).await.unwrap();
+        let (asked, wanted) = (AtomicUsize::new(0), name.clone());
+        let check = move |state: &ClusterState| match asked.fetch_add(1, Ordering::Relaxed) < taken {
+            true => Err("taken"),
+            false => Ok(create(state, &wanted).unwrap()),
+        };
+        match store.put(check).await {
+            Ok(_) => assert!(store.snapshot().connector(&name).is_some(), "after {taken} looks"),
+            Err(CompareError::Rejected(_)) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(refused > 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_ends_while_it_waits_is_waited_for_once_and_who_is_evicted_not_at_all() {
     let cluster = Cluster::new().await;

@@ -208,9 +208,9 @@ impl TopicLog {
                     deadline = (Instant::now() + COMPARE_AND_APPEND_TIMEOUT).min(begun + RACE_TIMEOUT);
                 }
                 let may_be_settled = !takes_id && !turn.ends().is_empty() && doubt.is_none();
-                if may_be_settled && self.is_settled(&mut check, deadline).await {
+                if may_be_settled && let Some(settled) = self.settled(&mut check, deadline).await {
                     turn.give_back(self).await;
-                    return check().map(|_| Vec::new()).map_err(CompareError::Rejected);
+                    return settled.map(|()| Vec::new()).map_err(CompareError::Rejected);
                 }
             }
             let ends: Vec<_> = turn.ends().iter().map(|record| record.encode(self.topic())).collect();
@@ -252,15 +252,19 @@ impl TopicLog {
         Err(CompareError::NotWritten(timeout(COMPARE_AND_APPEND_TIMEOUT)))
     }
 
-    /// Whether what others wrote meanwhile leaves nothing to write, when everything is read.
-    async fn is_settled<E>(
+    /// What `check` says when everything is read, where what others wrote meanwhile leaves nothing to write. It is not asked again behind that: by then
+    /// there may be something to write, and nobody would.
+    async fn settled<E>(
         &self,
         check: &mut impl FnMut() -> Result<Vec<ProducerRecord>, E>,
         deadline: Instant,
-    ) -> bool {
+    ) -> Option<Result<(), E>> {
+        let mut nothing = || check().map(|records| records.is_empty().then_some(())).transpose();
         // Looked at first without: reading to the end takes as long as a transaction.
-        let mut nothing = || check().map_or(true, |records| records.is_empty());
-        nothing() && self.read_to_end(remaining(deadline)).await.is_ok() && nothing()
+        if nothing().is_none() || self.read_to_end(remaining(deadline)).await.is_err() {
+            return None;
+        }
+        nothing()
     }
 
     /// One attempt, which settles a doubt where it gets so far. The id is kept where it is still this worker's.
