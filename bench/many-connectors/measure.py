@@ -10,10 +10,18 @@ import time
 from common import EXAMPLES, START_SECONDS, Process, answers, free_port, java_worker, plugin_folder, request, worker_properties
 
 SIDES = ["node", "embedded", "java"]
-SOURCE = lambda number: {"connector.class": "FileStreamSource", "topic": f"source-{number}"}
-SINK = lambda number: {"connector.class": "FileStreamSink", "topics": f"sink-{number}"}
+
+
+def source(number):
+    return {"connector.class": "FileStreamSource", "topic": f"source-{number}"}
+
+
+def sink(number):
+    return {"connector.class": "FileStreamSink", "topics": f"sink-{number}"}
+
+
 # What each of them makes per number, and so how many connectors.
-KINDS = {"sources": [SOURCE], "sinks": [SINK], "pairs": [SOURCE, SINK]}
+KINDS = {"sources": [source], "sinks": [sink], "pairs": [source, sink]}
 # What a worker says that cannot take a request at the moment. Java answers 409 while its group rebalances.
 NOT_NOW = [409, 500, 503]
 RETRY_SECONDS = 0.02
@@ -53,11 +61,11 @@ class Run:
         """What is there before the first worker: idle files of the sources, topics of the sinks, the file of the changed one."""
         if self.side == "java":
             plugin_folder(self.place)
-        if SOURCE in self.kinds:
+        if source in self.kinds:
             for number in range(self.count):
                 self.file(number).touch()
             self.changed_file().touch()
-        if SINK in self.kinds:
+        if sink in self.kinds:
             subprocess.run([EXAMPLES / "bench_topics", self.servers, "sink", str(self.topics)], check=True)
 
     def file(self, number):
