@@ -52,8 +52,8 @@ pub struct Kept {
     pub sets: usize,
     /// Appends that are not answered.
     pub appends: usize,
-    /// Members that were probed.
-    pub probes: usize,
+    /// Members that were probed or have gossiped.
+    pub watched: usize,
 }
 
 /// An own append that is not acknowledged.
@@ -194,7 +194,12 @@ impl ControlPlane {
             }
             Event::EndsFailed { ask } => self.lease.failed(ask),
             Event::OldestAppend(since) => self.caller_append = since,
-            Event::ProbeAnswered { incarnation, alive, .. } => self.membership.probed(incarnation, alive, now),
+            Event::ProbeAnswered { incarnation, answer, .. } => self.membership.probed(incarnation, answer, now),
+            Event::Suspected { incarnation } => self.membership.suspected(incarnation, now),
+            Event::Peers(peers) => {
+                self.lease.peers_read(peers.iter().map(|peer| (peer.config, &*peer.status)));
+                self.membership.peers(&peers, now);
+            }
             Event::JavaGroup { live } => self.membership.java_group(live),
             Event::Appended { token } => return self.written(token, None, now),
             Event::AppendFailed { token, retriable, error } => {
@@ -637,7 +642,7 @@ impl ControlPlane {
             indexed: self.units.indexed(),
             sets: self.sets.count(),
             appends: self.appends.len(),
-            probes: self.membership.probed_members(),
+            watched: self.membership.watched_members(),
         }
     }
 

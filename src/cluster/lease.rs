@@ -5,6 +5,9 @@
 //! more than F ago is known to a leased worker; a rival that waits a little more than F after its claim became visible
 //! waits for every lease that does not show it. Taken away, a worker that lags runs its units beside their new holder.
 //!
+//! What other members say by gossip that they have read is an end, too: no answer that lies below it counts. So a leader that was cut off and
+//! replaced, and still answers, gives no lease to its readers for longer than gossip takes.
+//!
 //! No lease while an own append is unacknowledged for [`APPEND_PATIENCE_MS`]: a leader that was cut off and replaced still answers
 //! questions for ends, but it cannot acknowledge.
 
@@ -42,6 +45,8 @@ pub(super) struct Lease {
     positions: Vec<i64>,
     /// For each slot, when the newest question was asked whose answer was reached.
     reached: Vec<Option<Millis>>,
+    /// For each slot, what somebody who is alive has read up to.
+    read_by_peers: Vec<i64>,
     /// Whether `reached` changed since that was last asked.
     moved: bool,
 }
@@ -54,6 +59,7 @@ impl Lease {
             asks: VecDeque::new(),
             positions: vec![-1],
             reached: vec![None],
+            read_by_peers: Vec::new(),
             moved: false,
         }
     }
@@ -96,9 +102,27 @@ impl Lease {
                 return Err(format!("{topic} ends at offset {end}, but it was read up to {position} before"));
             }
         }
+        for (end, read) in ends.iter_mut().zip(&self.read_by_peers) {
+            *end = (*end).max(*read);
+        }
         ask.ends = Some(ends);
         self.update();
         Ok(())
+    }
+
+    /// What the others who are alive have read, all of them: for each the config topic and the status partitions.
+    pub(super) fn peers_read<'a>(&mut self, peers: impl Iterator<Item = (i64, &'a [i64])>) {
+        self.read_by_peers.clear();
+        for (config, status) in peers {
+            // There are no more slots than this worker reads.
+            let slots = std::iter::once(config).chain(status.iter().copied()).take(self.positions.len());
+            for (slot, read) in slots.enumerate() {
+                match self.read_by_peers.get_mut(slot) {
+                    Some(most) => *most = read.max(*most),
+                    None => self.read_by_peers.push(read),
+                }
+            }
+        }
     }
 
     /// No answer will come.
@@ -250,6 +274,24 @@ mod tests {
             lease.ends(Token(2), 12, vec![3]).unwrap_err(),
             "partition 0 of the status topic ends at offset 3, but it was read up to 4 before"
         );
+    }
+
+    #[test]
+    fn an_answer_below_what_another_member_has_read_gives_nothing_until_that_is_read_too() {
+        let mut lease = Lease::new(1000);
+        lease.progress(5, &[3, 7]);
+        lease.peers_read([(5, &[4][..]), (2, &[3, 7, 99])].into_iter());
+        assert_eq!(lease.ask(Millis(100), || T), Some(T));
+        lease.ends(T, 5, vec![3, 7]).unwrap();
+        assert_eq!((until(&lease, 0), until(&lease, 1)), (None, Some(1100)));
+        lease.progress(5, &[4, 7]);
+        assert_eq!(until(&lease, 0), Some(1100));
+        // Who is not alive any more says nothing.
+        lease.peers_read([(9, &[9, 9][..])].into_iter());
+        lease.peers_read(std::iter::empty());
+        assert_eq!(lease.ask(Millis(400), || Token(2)), Some(Token(2)));
+        lease.ends(Token(2), 5, vec![4, 7]).unwrap();
+        assert_eq!((until(&lease, 0), until(&lease, 1)), (Some(1400), Some(1400)));
     }
 
     #[test]

@@ -4,16 +4,15 @@
 //! offset of the record is its incarnation. A join whose acknowledgement is unknown is not sent again: the next attempt has a new nonce,
 //! and whichever record of ours is read is the one that counts.
 //!
-//! * *Join* after the config topic was read to an end, the Java group is empty, and of the neighbours that the log names one answers or none lives:
-//!   a worker that sees nobody although somebody is there would evict all of them. Beside others it waits until nobody is leased with an older view than that with which it begins
+//! * *Join* after the config topic was read to an end, the Java group is empty, and of the members that are watched one answers or none lives:
+//!   a worker that sees nobody although somebody is there would evict all of them. Who was evicted and sees nobody waits longer. Beside others it waits until nobody is leased with an older view than that with which it begins
 //!   (see `barrier`). The living holder of the own id is an error, a dead one is replaced by
 //!   the own `joined`.
 //! * *Act* when the own reader has folded the record, never on its acknowledgement.
 //! * *A foreign nonce under the own id*: stop everything and exit. Two processes with one id would evict each other in turn.
 //! * *Evicted* (no record any more): stop everything, join again after 1 s, 2 s ... 60 s. Without the back-off two workers that do not see each other
 //!   evict each other without end.
-//! * *Evict* a neighbour that does not answer, by compare-and-append, so that a record that changed in between stays. Only who is leased evicts.
-//!   Neighbours are the next ones in the ring of worker ids: so each member is watched by some, and none by all.
+//! * *Evict* who is gone (see `watch`), by compare-and-append, so that a record that changed in between stays. Only who is leased evicts.
 //! * *Settle*: who has held its share of the units for half a second says so, and takes none from others any more.
 //! * *Leave*: `draining`, everything stopped and released, then the tombstone. The other order would let others see a life as over
 //!   whose units still stop.
@@ -21,8 +20,9 @@
 use std::sync::Arc;
 
 use super::member::{Incarnation, Member, MemberState, Millis, Nonce, WorkerId};
-use super::probes::{Probes, Verdict};
-use super::protocol::{Action, ExitReason, Token};
+use super::probes::Verdict;
+use super::protocol::{Action, ExitReason, Peer, ProbeAnswer, Token};
+use super::watch::{Answers, Watch};
 
 /// How often the Java group is looked at.
 const JAVA_GROUP_INTERVAL_MS: u64 = 3_000;
@@ -40,8 +40,9 @@ const SETTLED_AFTER_MS: u64 = 500;
 /// For how long before its deadline a worker that leaves waits for no lease: its tasks stop meanwhile, without a commit.
 const LAST_MOMENT_MS: u64 = 1_000;
 
-/// Members that are watched by each member.
-const NEIGHBOURS: usize = 2;
+/// For how long an evicted worker that reaches nobody waits for an answer before it joins all the same: others that live would evict it again, and it has taken
+/// units from them meanwhile. If they are all gone, nothing runs for so long.
+const ALONE_MS: u64 = 30_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -100,9 +101,9 @@ pub(super) struct Membership {
     nonces: u64,
     phase: Phase,
     members: Arc<[Member]>,
-    /// Those that this worker watches.
-    neighbours: Arc<[Member]>,
-    probes: Probes,
+    watch: Watch,
+    /// When this worker was evicted, until it has joined again.
+    evicted_at: Option<Millis>,
     java_live: Option<bool>,
     java_ask_at: Millis,
     attempts: u32,
@@ -113,13 +114,13 @@ pub(super) struct Membership {
 impl Membership {
     pub(super) fn new(id: WorkerId, nonce_seed: u64) -> Self {
         Membership {
+            watch: Watch::new(id.clone()),
+            evicted_at: None,
             id,
             nonce_seed,
             nonces: 0,
             phase: Phase::Looking,
             members: Arc::new([]),
-            neighbours: Arc::new([]),
-            probes: Probes::default(),
             java_live: None,
             java_ask_at: Millis(0),
             attempts: 0,
@@ -146,9 +147,9 @@ impl Membership {
         self.members.iter().any(|member| member.incarnation == incarnation)
     }
 
-    /// How many members are remembered that were probed.
-    pub(super) fn probed_members(&self) -> usize {
-        self.probes.count()
+    /// How many members are remembered that were probed or have gossiped.
+    pub(super) fn watched_members(&self) -> usize {
+        self.watch.kept()
     }
 
     /// Whether it leaves.
@@ -171,15 +172,23 @@ impl Membership {
     }
 
     pub(super) fn folded(&mut self, members: Arc<[Member]>) {
-        self.probes.retain(&members);
         if self.members != members {
-            self.neighbours = neighbours(&self.id, &members);
+            self.watch.folded(&members);
         }
         self.members = members;
     }
 
-    pub(super) fn probed(&mut self, incarnation: Incarnation, alive: bool, now: Millis) {
-        self.probes.answered(incarnation, alive, now);
+    pub(super) fn probed(&mut self, incarnation: Incarnation, answer: ProbeAnswer, now: Millis) {
+        self.watch.answered(incarnation, answer, now);
+    }
+
+    pub(super) fn suspected(&mut self, incarnation: Incarnation, now: Millis) {
+        self.watch.suspect(incarnation, now);
+    }
+
+    /// Who lives by gossip.
+    pub(super) fn peers(&mut self, peers: &[Peer], now: Millis) {
+        self.watch.peers(peers, now);
     }
 
     pub(super) fn java_group(&mut self, live: bool) {
@@ -220,7 +229,7 @@ impl Membership {
         if !retriable {
             return Err(ExitReason::Append(error));
         }
-        if self.probes.tombstone_failed(token, now) {
+        if self.watch.tombstone_failed(token, now) {
             return Ok(());
         }
         if self.settling == Settling::Written(token) {
@@ -286,7 +295,7 @@ impl Membership {
                 self.look(around, now, tokens, actions)
             }
             Phase::Member { incarnation, .. } => {
-                self.watch_neighbours(around, now, tokens, actions);
+                self.watch.evict(around.leased, now, tokens, actions);
                 self.settle(incarnation, around, now, tokens, actions);
                 self.start_to_leave(incarnation, tokens, actions);
                 Ok(())
@@ -307,6 +316,7 @@ impl Membership {
         let same_id = || Err(ExitReason::SameId { worker: self.id.clone() });
         match (self.phase, record) {
             (Phase::Looking | Phase::Joining { .. } | Phase::BackOff { .. }, Some((incarnation, true))) => {
+                self.evicted_at = None;
                 self.phase = Phase::Member { incarnation, since: now };
                 self.settling = Settling::Lacking;
                 actions.push(Action::Joined { incarnation });
@@ -334,6 +344,7 @@ impl Membership {
                 if now.since(since) >= MAX_BACK_OFF_MS {
                     self.attempts = 0;
                 }
+                self.evicted_at = Some(now);
                 self.back_off(now);
             }
             (Phase::Leaving { .. }, None) => self.phase = Phase::BackOff { until: now },
@@ -356,39 +367,27 @@ impl Membership {
             Some(false) | None => return Ok(()),
         }
         if let Some(member) = self.own_record().cloned() {
-            match self.probes.verdict(&member, now, actions) {
+            match self.watch.verdict(&member, now, actions) {
                 // It is on its way out.
                 Verdict::Alive if member.state == MemberState::Draining => return Ok(()),
                 Verdict::Alive => return Err(ExitReason::SameId { worker: member.id }),
                 Verdict::Unknown => return Ok(()),
-                Verdict::Dead => {}
+                Verdict::Dead { .. } => {}
             }
         }
-        let neighbours = self.neighbours.clone();
-        let verdicts: Vec<Verdict> =
-            neighbours.iter().map(|member| self.probes.verdict(member, now, actions)).collect();
-        let nobody = verdicts.iter().all(|verdict| *verdict == Verdict::Dead);
-        if (verdicts.contains(&Verdict::Alive) || nobody) && (neighbours.is_empty() || around.first_aged) {
+        let may_join = match self.watch.answers(now, actions) {
+            Answers::Unknown => false,
+            Answers::Alone => true,
+            Answers::Somebody => around.first_aged,
+            Answers::Nobody => around.first_aged && self.evicted_at.is_none_or(|at| now.since(at) >= ALONE_MS),
+        };
+        if may_join {
             self.nonces += 1;
             let (token, nonce) = (tokens(), self.nonce(self.nonces));
             self.phase = Phase::Joining { token, written_at: None };
             actions.push(Action::AppendJoined { token, nonce });
         }
         Ok(())
-    }
-
-    fn watch_neighbours(
-        &mut self,
-        around: &Surroundings,
-        now: Millis,
-        tokens: &mut impl FnMut() -> Token,
-        actions: &mut Vec<Action>,
-    ) {
-        for member in &*self.neighbours {
-            if self.probes.verdict(member, now, actions) == Verdict::Dead && around.leased {
-                self.probes.tombstone(member, &mut *tokens, actions);
-            }
-        }
     }
 
     /// Says once that this worker holds its share.
@@ -472,14 +471,7 @@ impl Membership {
             Settling::Lacking | Settling::Written(_) => None,
         };
         let due =
-            [own, settling, self.last_moment(), self.deadline, Some(self.java_ask_at), self.probes.next_deadline(now)];
+            [own, settling, self.last_moment(), self.deadline, Some(self.java_ask_at), self.watch.next_deadline(now)];
         due.into_iter().flatten().filter(|at| *at > now).min()
     }
-}
-
-/// The next members in the ring of worker ids.
-fn neighbours(id: &WorkerId, members: &[Member]) -> Arc<[Member]> {
-    let mut others: Vec<&Member> = members.iter().filter(|member| member.id != *id).collect();
-    others.sort_by(|one, other| (one.id < *id, &one.id).cmp(&(other.id < *id, &other.id)));
-    others.into_iter().take(NEIGHBOURS).cloned().collect()
 }

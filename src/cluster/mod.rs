@@ -21,9 +21,10 @@ mod rules;
 #[cfg(test)]
 mod scenarios;
 mod units;
+mod watch;
 
 pub use control_plane::{ControlPlane, Kept, Page, Report, Settings, UnitReport, Waiting};
 pub use member::{Incarnation, Member, MemberState, Millis, NO_SET, Nonce, Register, RegisterFields, Unit, WorkerId};
-pub use protocol::{Action, Event, ExitReason, Token, WantedChange};
+pub use protocol::{Action, Event, ExitReason, Peer, ProbeAnswer, Token, WantedChange};
 #[cfg(test)]
 pub(crate) use rules::Rules;

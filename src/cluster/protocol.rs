@@ -41,6 +41,30 @@ pub enum WantedChange {
     Unwanted(Arc<str>),
 }
 
+/// What a living member says of itself by gossip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Whether its herder has a lease.
+    pub leased: bool,
+    /// Up to where it has read the config topic.
+    pub config: i64,
+    /// Up to where it has read each partition of the status topic, by number; those that it does not tell are missing at the end.
+    pub status: Vec<i64>,
+}
+
+/// What came of [`Action::Probe`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeAnswer {
+    /// The process with that very nonce answers.
+    Alive,
+    /// The member that was asked in our place says that it does not reach it.
+    NotReached,
+    /// Nobody answered, or somebody else.
+    Silence,
+}
+
 /// What happened.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -94,15 +118,23 @@ pub enum Event {
     /// Since when the caller's oldest write to an internal topic is unacknowledged, other than writes asked for by an [`Action`]; `None`
     /// when there is none. Given when it changes.
     OldestAppend(Option<Millis>),
-    /// The answer to [`Action::Probe`]: whether the process with that very nonce answers.
+    /// The answer to [`Action::Probe`].
     ProbeAnswered {
         /// Who was asked.
         worker: WorkerId,
         /// Which life of it.
         incarnation: Incarnation,
         /// Whether it lives.
-        alive: bool,
+        answer: ProbeAnswer,
     },
+    /// Something speaks for the death of this life, for example a connection that it held was lost: it is asked whether it lives.
+    Suspected {
+        /// Which life.
+        incarnation: Incarnation,
+    },
+    /// Who is alive by gossip, other than this worker, and what they say. Given when any of it changes; a guess, which makes this worker ask, or makes
+    /// it more careful, and decides nothing.
+    Peers(Arc<[Peer]>),
     /// The answer to [`Action::AskJavaGroup`]: whether a group of this id has members that are Java workers. Not given
     /// when the question failed; it is asked again.
     JavaGroup {
@@ -154,7 +186,7 @@ pub enum Action {
     /// Ask whether the Java group has members.
     AskJavaGroup,
     /// Ask the process at the addresses of this member's record whether it is the one with this nonce. Somebody else
-    /// at that address, for example this very process, counts as no answer.
+    /// at that address, for example this very process, counts as no answer; so does another member that cannot say.
     Probe {
         /// Whom.
         worker: WorkerId,
@@ -162,6 +194,8 @@ pub enum Action {
         incarnation: Incarnation,
         /// The nonce that it must answer with.
         nonce: Nonce,
+        /// The member that is to ask in our place; `None`: we do.
+        via: Option<WorkerId>,
     },
     /// Append `joined` under the own id. Not to be retried: whether it landed is seen by reading.
     AppendJoined {

@@ -2,12 +2,13 @@
 
 mod places;
 mod report;
+mod watching;
 
 use std::sync::Arc;
 
 use super::control_plane::{ControlPlane, Settings};
 use super::member::*;
-use super::protocol::{Action, Event, Token, WantedChange};
+use super::protocol::{Action, Event, ProbeAnswer, Token, WantedChange};
 use super::rules::Rules;
 
 /// Own life in most scenarios.
@@ -127,7 +128,10 @@ impl Scenario {
                 return None;
             }
             Action::AskJavaGroup => return None,
-            Action::Probe { worker, incarnation, .. } => (format!("probe {worker} {incarnation}"), None),
+            Action::Probe { worker, incarnation, via, .. } => {
+                let via = via.map(|via| format!(" via {via}")).unwrap_or_default();
+                (format!("probe {worker} {incarnation}{via}"), None)
+            }
             Action::AppendJoined { token, nonce } => {
                 self.nonce = nonce;
                 ("join".into(), Some(token))
@@ -181,7 +185,8 @@ impl Scenario {
     }
 
     fn probed(&mut self, worker: &str, incarnation: i64, alive: bool) -> Vec<String> {
-        self.give(Event::ProbeAnswered { worker: worker.into(), incarnation: Incarnation(incarnation), alive })
+        let answer = if alive { ProbeAnswer::Alive } else { ProbeAnswer::Silence };
+        self.give(Event::ProbeAnswered { worker: worker.into(), incarnation: Incarnation(incarnation), answer })
     }
 
     /// The next record of the config topic.
@@ -290,59 +295,6 @@ fn waits_for_a_holder_of_the_own_id_that_is_draining() {
     assert_eq!(worker.probed("me", 3, true), NOTHING);
     worker.members.clear();
     assert_eq!(worker.fold(), ["join"]);
-}
-
-/// Who sees nobody although somebody is there would evict all of them.
-#[test]
-fn joins_others_when_one_of_its_neighbours_answers() {
-    let mut worker = Scenario::new();
-    worker.java(false);
-    worker.members = ["a", "n", "o", "z"].map(|id| member(id, 3 + i64::from(id.as_bytes()[0]), Nonce(99))).into();
-    worker.fold();
-    assert_eq!(worker.catch_up(), ["probe n 113", "probe o 114"], "the next ones in the ring");
-    assert_eq!(worker.probed("n", 113, false), NOTHING);
-    assert_eq!(worker.probed("o", 114, true), NOTHING, "somebody may be leased with an older view");
-    let said = worker.wait(1250);
-    assert!(said.contains(&"join".to_owned()), "{said:?}");
-}
-
-/// Lets a probe fail as often as it takes.
-fn dead(worker: &mut Scenario, id: &str, incarnation: i64) -> Vec<String> {
-    let probe = format!("probe {id} {incarnation}");
-    assert_eq!(worker.probed(id, incarnation, false), NOTHING);
-    assert_eq!(worker.wait(100), [probe.as_str()]);
-    assert_eq!(worker.probed(id, incarnation, false), NOTHING);
-    assert_eq!(worker.wait(100), [probe.as_str()]);
-    worker.probed(id, incarnation, false)
-}
-
-#[test]
-fn replaces_a_dead_holder_of_the_own_id_by_its_own_record() {
-    let mut worker = Scenario::new();
-    worker.java(false);
-    worker.members = vec![member("me", 3, Nonce(99))];
-    worker.fold();
-    worker.catch_up();
-    assert_eq!(dead(&mut worker, "me", 3), ["join"]);
-    assert_eq!(worker.fold_own(LIFE), ["joined 7"]);
-}
-
-#[test]
-fn removes_a_dead_neighbour_by_compare_and_append_once_it_is_a_member() {
-    let mut worker = Scenario::new();
-    worker.java(false);
-    worker.members = vec![member("other", 3, Nonce(99))];
-    worker.fold();
-    worker.catch_up();
-    assert_eq!(dead(&mut worker, "other", 3), NOTHING, "nobody lives");
-    assert_eq!(worker.wait(1250), ["join"]);
-    assert_eq!(worker.fold_own(LIFE), ["joined 7", "tombstone other 3"]);
-    assert_eq!(worker.fail("tombstone other 3", true), NOTHING);
-    assert_eq!(worker.wait(1000), ["probe other 3"], "asked again before the next attempt");
-    assert_eq!(dead(&mut worker, "other", 3), ["tombstone other 3"]);
-    assert_eq!(worker.ack("tombstone other 3"), NOTHING, "acknowledged is not folded");
-    worker.members.retain(|member| member.id == "me".into());
-    assert_eq!(worker.fold(), NOTHING);
 }
 
 /// A member with two units, one of which goes to a worker that joins.

@@ -44,9 +44,9 @@ impl World {
                 let at = self.soon();
                 self.send(at, Message::To(who, Letter::Event(Event::JavaGroup { live: false })));
             }
-            Action::Probe { worker, incarnation, nonce } => {
+            Action::Probe { worker, incarnation, nonce, via } => {
                 let at = self.soon();
-                self.send(at, Message::Probe { from: who, worker, incarnation, nonce });
+                self.send(at, Message::Probe { from: who, worker, incarnation, nonce, via });
             }
             Action::AppendJoined { token, nonce } => {
                 self.places[place].nonces.push(nonce);

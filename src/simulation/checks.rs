@@ -165,7 +165,7 @@ impl World {
                 && kept.sets <= wanted
                 && kept.indexed <= 6 * wanted
                 && kept.appends == 0
-                && kept.probes <= members;
+                && kept.watched <= members;
             (!bounded).then_some((process.worker, kept))
         });
         if let Some((worker, kept)) = too_much {

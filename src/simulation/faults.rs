@@ -20,6 +20,8 @@ enum Fault {
     Cut,
     /// A partition has no leader for a while.
     NoLeader,
+    /// Connections to a process are lost, which lives.
+    Disconnect,
     /// An orderly leave.
     Leave,
     Compact,
@@ -43,13 +45,14 @@ enum Fault {
 }
 
 /// All of them, and how often each comes beside the others.
-const FAULTS: [(Fault, u32); 19] = [
+const FAULTS: [(Fault, u32); 20] = [
     (Fault::Crash, 4),
     (Fault::CrashAll, 1),
     (Fault::Freeze, 10),
     (Fault::Stall, 12),
     (Fault::Cut, 10),
     (Fault::NoLeader, 4),
+    (Fault::Disconnect, 4),
     (Fault::Leave, 4),
     (Fault::Compact, 8),
     (Fault::SecondProcess, 1),
@@ -91,6 +94,8 @@ pub(super) struct Weather {
     pub(super) lies: u32,
     /// Of a thousand probes that are not answered, how many are not even refused.
     pub(super) silences: u32,
+    /// Of a thousand words of gossip, how many are lost.
+    pub(super) deaf: u32,
     /// The mean time between two faults.
     every: Micros,
     weights: [u32; FAULTS.len()],
@@ -108,6 +113,7 @@ impl Weather {
                 fails: one_of(rng, &[0, 80]),
                 lies: 0,
                 silences: 0,
+                deaf: 0,
                 every: 150 * MS,
                 weights: FAULTS.map(|(fault, _)| fault.weight_squeezed()),
             };
@@ -119,6 +125,7 @@ impl Weather {
             fails: one_of(rng, &[0, 20, 80]),
             lies: one_of(rng, &[0, 50, 600]),
             silences: one_of(rng, &[0, 100]),
+            deaf: one_of(rng, &[0, 300, 1000]),
             every: one_of(rng, &[80, 150, 400]) * MS,
             weights,
         }
@@ -244,6 +251,12 @@ impl World {
             Fault::NoLeader => {
                 let slot = self.rng.usize(0..SLOTS);
                 self.without_leader[slot] = self.for_a_while(3);
+            }
+            Fault::Disconnect => {
+                let plane = self.places[who.place].plane.as_ref();
+                if let Some(life) = plane.and_then(|plane| plane.incarnation()) {
+                    self.lose_connections(life);
+                }
             }
             Fault::Leave => {
                 let wait = self.rng.u64(1_000..8_000);

@@ -10,6 +10,7 @@ mod clock;
 mod command;
 mod faults;
 mod fold;
+mod gossip;
 mod history;
 mod log;
 mod names;

@@ -19,7 +19,7 @@ const LAST_FAULT_FENCES: u64 = 12;
 /// How long a probe that nobody answers is waited for: until then somebody may be declared gone who was silent in time of faults.
 const PATIENCE: Micros = 6_000 * MS;
 
-/// How long a worker that was evicted stays away at most, with a margin.
+/// How long a worker that was evicted stays away at most, with a margin: its back-off, or until it joins although nobody answers.
 const BACK_OFF: Micros = 62_000 * MS;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

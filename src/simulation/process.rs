@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::clock::{Clock, MS, Micros};
 use super::fold::{Fold, Wanted, changes};
+use super::gossip::Hearsay;
 use super::names::{PARTITIONS, UnitNumber, partition_of, worker_id};
 use super::reasons::Traces;
 use super::world::{CONFIG, Letter, Message, SLOTS, Who, World};
-use crate::cluster::{Action, ControlPlane, Event, Member, Millis, Nonce, Register, Settings};
+use crate::cluster::{Action, ControlPlane, Event, Member, Millis, Nonce, Peer, Register, Settings};
 
 /// A unit that a process was told to start and has not said to have stopped.
 #[derive(Debug)]
@@ -57,6 +58,9 @@ pub(super) struct Process {
     /// Own status writes under way: when they began.
     pub(super) own_writes: BTreeMap<u64, Millis>,
     pub(super) told_oldest: Option<Millis>,
+    /// What others have told it, and who lives by that, as its control plane knows it.
+    pub(super) heard: Hearsay,
+    pub(super) told_peers: Vec<Peer>,
     /// The last record of each unit that it has read.
     pub(super) read: BTreeMap<UnitNumber, Register>,
     /// What it has read and written beside that.
@@ -111,6 +115,7 @@ impl World {
         for slot in 0..SLOTS {
             self.wake_reader(place, slot);
         }
+        self.gossip(Who { place, life });
     }
 
     /// The process ends, however that came, and is started again after a while.
@@ -118,6 +123,9 @@ impl World {
         let process = std::mem::take(&mut self.places[place]);
         let (worker, life) = (process.worker, process.life);
         self.note(|_| format!("w{worker}/{life} {how}"));
+        if let Some(life) = process.plane.as_ref().and_then(|plane| plane.incarnation()) {
+            self.lose_connections(life);
+        }
         if self.workers[worker] {
             let at = self.now + self.rng.u64(0..4 * self.fence());
             self.send(at, Message::Boot(worker));

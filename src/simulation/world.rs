@@ -9,13 +9,13 @@ use super::faults::Weather;
 use super::fold::Fold;
 use super::history::{Figures, History};
 use super::log::{ConfigRecord, Log, StatusRecord};
-use super::names::{Names, PARTITIONS, UnitNumber, partition_of};
+use super::names::{Names, PARTITIONS, UnitNumber, partition_of, worker_id};
 use super::phases::Phase;
 use super::process::Process;
 use super::rules::Switches;
 use super::transactions::Transaction;
 use super::{Failure, Setup};
-use crate::cluster::{Event, Incarnation, Member, Nonce, Register, Token, WorkerId};
+use crate::cluster::{Event, Incarnation, Member, Nonce, Peer, ProbeAnswer, Register, Token, WorkerId};
 
 /// The slot of the config topic; partition `p` of the status topic is slot `p + 1`.
 pub(super) const CONFIG: usize = 0;
@@ -56,6 +56,10 @@ pub(super) enum Letter {
     Stopped(UnitNumber, u64),
     /// A connector says its tasks: its number, the claim it runs under and how many times it has spoken.
     Say(usize, u64, u64),
+    /// It is time to gossip.
+    Gossip,
+    /// What another one has said, and when.
+    Heard(Micros, Peer),
     Begin(Transaction),
     Commit(Transaction),
 }
@@ -74,6 +78,7 @@ pub(super) enum Message {
         worker: WorkerId,
         incarnation: Incarnation,
         nonce: Nonce,
+        via: Option<WorkerId>,
     },
     /// A commit that has left its process.
     Commit(Transaction),
@@ -304,7 +309,10 @@ impl World {
                 };
                 self.send(at, Message::To(who, Letter::Event(event)));
             }
-            Message::Probe { from, worker, incarnation, nonce } => self.probe(from, worker, incarnation, nonce),
+            Message::Probe { from, worker, incarnation, nonce, via } => {
+                let answer = self.probe(from, nonce, via.as_ref());
+                self.answer_probe(from, worker, incarnation, answer);
+            }
             Message::Commit(transaction) => self.commit(transaction),
             Message::Boot(worker) => self.boot(worker),
             Message::Disturb => self.disturb(),
@@ -330,6 +338,8 @@ impl World {
             Letter::OldestAppend => self.tell_oldest_append(who.place),
             Letter::Stopped(unit, claim) => self.unit_stopped(who, unit, claim),
             Letter::Say(connector, claim, said) => self.say_tasks(who, connector, claim, said),
+            Letter::Gossip => self.gossip(who),
+            Letter::Heard(said_at, peer) => self.hear(who.place, said_at, peer),
             Letter::Begin(transaction) => self.begin_transaction(transaction),
             Letter::Commit(transaction) => self.commit(transaction),
         }
@@ -374,26 +384,45 @@ impl World {
         self.send(at, Message::To(who, Letter::Read(slot)));
     }
 
-    fn probe(&mut self, from: Who, worker: WorkerId, incarnation: Incarnation, nonce: Nonce) {
-        if !self.is_up(from) {
-            return;
-        }
-        let asked = (0..self.places.len()).find(|place| {
-            let process = &self.places[*place];
-            process.plane.is_some() && process.nonces.contains(&nonce)
-        });
+    /// Whether something sent by one worker does not reach the other.
+    pub(super) fn is_cut(&self, from: usize, to: usize) -> bool {
+        self.cuts.get(&(from, to)).is_some_and(|until| *until > self.now)
+    }
+
+    /// The worker of this place answers another one.
+    fn answers(&self, asker: usize, place: usize) -> bool {
+        let process = &self.places[place];
+        let worker = process.worker;
+        process.frozen_until <= self.now && !self.is_cut(asker, worker) && !self.is_cut(worker, asker)
+    }
+
+    /// What comes of asking the process with this nonce, or a member about it.
+    fn probe(&self, from: Who, nonce: Nonce, via: Option<&WorkerId>) -> ProbeAnswer {
+        let up = |process: &Process| process.plane.is_some();
+        let asked = self.places.iter().position(|process| up(process) && process.nonces.contains(&nonce));
         let asker = self.places[from.place].worker;
-        let is_cut = |one: usize, other: usize| self.cuts.get(&(one, other)).is_some_and(|until| *until > self.now);
-        let answers = asked.map(|place| &self.places[place]).is_some_and(|process| {
-            process.frozen_until <= self.now && !is_cut(asker, process.worker) && !is_cut(process.worker, asker)
-        });
-        let alive = answers && !self.chance(self.weather.lies);
+        let reaches = |asker| asked.is_some_and(|asked| self.answers(asker, asked));
+        let Some(via) = via else {
+            return if reaches(asker) { ProbeAnswer::Alive } else { ProbeAnswer::Silence };
+        };
+        let via = self.places.iter().position(|process| up(process) && worker_id(process.worker) == *via);
+        match via.filter(|via| self.answers(asker, *via)) {
+            None => ProbeAnswer::Silence,
+            Some(via) if reaches(self.places[via].worker) => ProbeAnswer::Alive,
+            Some(_) => ProbeAnswer::NotReached,
+        }
+    }
+
+    fn answer_probe(&mut self, from: Who, worker: WorkerId, incarnation: Incarnation, mut answer: ProbeAnswer) {
+        if self.chance(self.weather.lies) {
+            answer = ProbeAnswer::Silence;
+        }
         // What is lost says nothing at all; who asked gives up some time.
-        if !alive && self.chance(self.weather.silences) {
+        if !self.is_up(from) || answer == ProbeAnswer::Silence && self.chance(self.weather.silences) {
             return;
         }
         let at = self.soon();
-        self.send(at, Message::To(from, Letter::Event(Event::ProbeAnswered { worker, incarnation, alive })));
+        self.send(at, Message::To(from, Letter::Event(Event::ProbeAnswered { worker, incarnation, answer })));
     }
 
     /// The members of a fold, as the control plane takes them.

@@ -5,7 +5,9 @@ use actix::prelude::*;
 use super::*;
 use crate::actors::probe;
 use crate::actors::status::{Purpose, WriteStatus};
-use crate::cluster::{Action, ExitReason, Incarnation, MemberState, Nonce, RegisterFields, Token, WorkerId};
+use crate::cluster::{
+    Action, ExitReason, Incarnation, MemberState, Nonce, ProbeAnswer, RegisterFields, Token, WorkerId,
+};
 use crate::storage::config_records::{ConfigRecord, MemberRecord};
 use crate::storage::plan;
 use crate::storage::status_records::UnitState;
@@ -19,7 +21,7 @@ impl Herder {
         match action {
             Action::AskEnds { ask } => self.ask_ends(ask, context),
             Action::AskJavaGroup => self.ask_java_group(context),
-            Action::Probe { worker, incarnation, nonce } => self.probe(worker, incarnation, nonce, context),
+            Action::Probe { worker, incarnation, nonce, .. } => self.probe(worker, incarnation, nonce, context),
             Action::AppendJoined { token, nonce } => {
                 let record = self.member_record(MemberState::Joined, nonce, None, false);
                 self.append(token, plan::member_joined(&self.parts.identity.worker_id, record), context);
@@ -152,7 +154,8 @@ impl Herder {
             if !alive {
                 tracing::info!(%worker, "a worker of this group does not answer");
             }
-            herder.step(Event::ProbeAnswered { worker, incarnation, alive }, context);
+            let answer = if alive { ProbeAnswer::Alive } else { ProbeAnswer::Silence };
+            herder.step(Event::ProbeAnswered { worker, incarnation, answer }, context);
         }));
     }
 
