@@ -87,6 +87,8 @@ pub struct Herder {
     /// Own writes to the config topic that are under way: when each began.
     appends: BTreeMap<u64, Millis>,
     next_append: u64,
+    /// When the first status began that was given up without an acknowledgement, if none was acknowledged since.
+    states_unacknowledged: Option<Millis>,
     /// The oldest of them, as the control plane knows it.
     oldest_append: Option<Millis>,
     /// Registers that the status actor is to write, and units that it is to seal.
@@ -117,6 +119,7 @@ impl Herder {
         let settings = Settings {
             worker_id: (&*parts.identity.worker_id).into(),
             fence_ms: deps.config.worker_fence_timeout.as_millis() as u64,
+            return_delay_ms: deps.config.scheduled_rebalance_max_delay.as_millis() as u64,
             nonce_seed: fastrand::u64(..),
         };
         // Whatever an earlier herder counted has ended with it.
@@ -143,6 +146,7 @@ impl Herder {
             restart_replies: Vec::new(),
             appends: BTreeMap::new(),
             next_append: 0,
+            states_unacknowledged: None,
             oldest_append: None,
             status_restarts: Restarts::new(),
             registers_under_way: BTreeSet::new(),
@@ -322,8 +326,12 @@ impl Handler<StatusAnswer> for Herder {
             StatusAnswer::Written(token, Err(error)) => {
                 tracing::warn!(%error, "a register was not written");
                 self.registers_under_way.remove(&token);
-                let retriable = error.is_retriable();
-                self.step(Event::AppendFailed { token, retriable, error: error.to_string() }, context);
+                let failure = actions::append_failure(&error);
+                self.step(Event::AppendFailed { token, failure, error: error.to_string() }, context);
+            }
+            StatusAnswer::Unacknowledged(since) => {
+                self.states_unacknowledged = since;
+                self.oldest_append_changed(context);
             }
             StatusAnswer::Sealed(unit, claim) => self.sealed(unit, claim, context),
         }

@@ -10,8 +10,9 @@ use futures_util::stream::{self, Stream, StreamExt};
 use tokio::sync::mpsc;
 
 use super::herder::Herder;
+use super::lease;
 use super::supervision::backoff;
-use crate::cluster::Token;
+use crate::cluster::{Millis, Token};
 use crate::storage::status_records::{StatusRecord, UnitId};
 use crate::storage::status_store::StatusStore;
 use crate::storage::topic_log::LogError;
@@ -59,6 +60,9 @@ pub struct SealUnit {
 pub enum StatusAnswer {
     /// The write of a register ended.
     Written(Token, Result<(), LogError>),
+    /// When the first state began that was given up without an acknowledgement; `None`: one that began later was acknowledged, or none is to be written any
+    /// more. Said when it changes.
+    Unacknowledged(Option<Millis>),
     /// No write of a state of this unit is under way.
     Sealed(UnitId, u64),
 }
@@ -68,6 +72,8 @@ struct Queue {
     waiting: VecDeque<(Option<StatusRecord>, Purpose)>,
     /// What is under way.
     writing: Option<(Option<StatusRecord>, Purpose)>,
+    /// When it began.
+    began_at: Millis,
     failures: u32,
     /// A state that failed waits for its next attempt. Registers and seals do not wait for it.
     resting: bool,
@@ -79,6 +85,8 @@ pub struct StatusActor {
     store: Arc<StatusStore>,
     herder: Addr<Herder>,
     queues: HashMap<UnitId, Queue>,
+    /// As was said to the herder.
+    unacknowledged: Option<Millis>,
     /// To the future that carries writes out: one for all, since an actor polls each of its futures whenever one of them is woken. At
     /// most one write of each unit is in it, so it needs no bound of its own.
     writes: mpsc::UnboundedSender<Write>,
@@ -98,7 +106,7 @@ impl StatusActor {
     /// Writes to `store` and answers to `herder`.
     pub fn new(store: Arc<StatusStore>, herder: Addr<Herder>) -> Self {
         let (writes, to_write) = mpsc::unbounded_channel();
-        StatusActor { store, herder, queues: HashMap::new(), writes, to_write: Some(to_write) }
+        StatusActor { store, herder, queues: HashMap::new(), unacknowledged: None, writes, to_write: Some(to_write) }
     }
 
     #[cfg(test)]
@@ -129,6 +137,7 @@ impl StatusActor {
             return;
         };
         queue.writing = Some((record.clone(), purpose));
+        queue.began_at = lease::now();
         // The other end lives as long as this actor.
         _ = self.writes.send((unit, record));
     }
@@ -148,9 +157,27 @@ impl StatusActor {
         stream::poll_fn(move |context| writes.poll_recv(context)).map(write).buffer_unordered(WRITES_MAX)
     }
 
+    /// Notes how a write that began then has ended, for who needs to know whether the log takes records.
+    fn note(&mut self, began_at: Millis, is_acknowledged: bool, purpose: Purpose) {
+        let before = self.unacknowledged;
+        match (is_acknowledged, purpose) {
+            (true, _) => self.unacknowledged = before.filter(|failed| began_at < *failed),
+            // Whoever asked for a register looks after it.
+            (false, Purpose::Register(_)) => {}
+            (false, Purpose::State) => _ = self.unacknowledged.get_or_insert(began_at),
+        }
+        if self.unacknowledged.is_some() && !self.queues.values().any(|queue| queue.failures > 0) {
+            self.unacknowledged = None;
+        }
+        if self.unacknowledged != before {
+            self.herder.do_send(StatusAnswer::Unacknowledged(self.unacknowledged));
+        }
+    }
+
     fn written(&mut self, unit: UnitId, result: Result<(), LogError>, context: &mut Context<Self>) {
         let Some(queue) = self.queues.get_mut(&unit) else { return };
         let Some((record, purpose)) = queue.writing.take() else { return };
+        let began_at = queue.began_at;
         match (&result, purpose) {
             (Ok(()), _) => queue.failures = 0,
             (Err(error), Purpose::State) => {
@@ -170,6 +197,7 @@ impl StatusActor {
             }
             (Err(_), Purpose::Register(_)) => {}
         }
+        self.note(began_at, result.is_ok(), purpose);
         if let Purpose::Register(token) = purpose {
             self.herder.do_send(StatusAnswer::Written(token, result));
         }

@@ -8,12 +8,13 @@ mod report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::ahead::Ahead;
 use super::assignment::{highest, share};
 use super::barrier::{Sets, quiet};
 use super::lease::Lease;
 use super::member::{Incarnation, Member, Millis, NO_SET, Register, RegisterFields, WorkerId};
 use super::membership::{Membership, Surroundings};
-use super::protocol::{Action, Event, ExitReason, Token, WantedChange};
+use super::protocol::{Action, AppendFailure, Event, ExitReason, Token, WantedChange};
 use super::register::{Mine, Run, Stop, UnitState, Write};
 use super::rules::Rules;
 use super::units::Units;
@@ -27,6 +28,12 @@ const WRITE_RETRY_MS: u64 = 500;
 /// Two claims that cross cost a start in vain and the fence time.
 const SECOND_CHOICE_MS: u64 = 100;
 
+/// How long ago a write began that was given up until something else is written, if nothing is to be: less than it takes to end the lease.
+const DOUBT_MS: u64 = 1_000;
+
+/// The longest fence time of others that is believed; their configuration refuses more.
+const FENCE_MAX_MS: u64 = 30_000;
+
 /// Units for which the next assignment waits one millisecond longer: it looks at all units, which takes about a hundredth of that time.
 const ASSIGNED_PER_MS: u64 = 100;
 
@@ -37,6 +44,9 @@ pub struct Settings {
     pub worker_id: WorkerId,
     /// `worker.fence.timeout.ms`: how long a lease lasts. Default 1000.
     pub fence_ms: u64,
+    /// `scheduled.rebalance.max.delay.ms`: how long the units of a worker that vanished wait for its return. Default 0. The same for all workers, or the one
+    /// that waits least takes all.
+    pub return_delay_ms: u64,
     /// Random, new for each process. The nonces of all attempts to join are derived from it.
     pub nonce_seed: u64,
 }
@@ -66,19 +76,21 @@ struct Append {
 /// The control plane of one worker.
 pub struct ControlPlane {
     rules: Rules,
-    /// How long to wait for a lease of somebody else to end.
+    /// How long to wait for a lease of somebody else to end: of the longest fence time that was met.
     wait_ms: u64,
     lease: Lease,
     membership: Membership,
     sets: Sets,
     units: Units,
     appends: BTreeMap<Token, Append>,
+    /// When the first append began that was given up without an acknowledgement, if none that began later was acknowledged.
+    unacknowledged: Option<Millis>,
     /// Since when the oldest write of the caller's own is unacknowledged.
     caller_append: Option<Millis>,
     /// Behind the last record of the config topic that was folded.
     position: i64,
-    /// The greatest `at` of all status records.
-    highest_at: i64,
+    /// Registers whose writers had folded more than this worker.
+    ahead: Ahead,
     /// Whether [`ControlPlane::causal`] held at the last pass.
     was_causal: bool,
     /// The position at the last pass.
@@ -135,13 +147,14 @@ impl ControlPlane {
             rules,
             wait_ms: fence_wait_ms(settings.fence_ms),
             lease: Lease::new(settings.fence_ms),
-            membership: Membership::new(settings.worker_id, settings.nonce_seed),
+            membership: Membership::new(settings.worker_id, settings.nonce_seed, settings.fence_ms),
             sets: Sets::default(),
-            units: Units::default(),
+            units: Units::new(settings.return_delay_ms),
             appends: BTreeMap::new(),
+            unacknowledged: None,
             caller_append: None,
             position: 0,
-            highest_at: -1,
+            ahead: Ahead::default(),
             was_causal: true,
             was_position: 0,
             read_once: false,
@@ -177,6 +190,8 @@ impl ControlPlane {
                 self.position = self.position.max(position);
                 if *self.membership.members() != members {
                     self.units.assign_anew();
+                    let longest = members.iter().filter_map(|member| member.fence_ms).max().unwrap_or_default();
+                    self.wait_ms = self.wait_ms.max(fence_wait_ms(longest.min(FENCE_MAX_MS)));
                 }
                 self.membership.folded(members);
                 self.want(&changes, now);
@@ -202,8 +217,8 @@ impl ControlPlane {
             }
             Event::JavaGroup { live } => self.membership.java_group(live),
             Event::Appended { token } => return self.written(token, None, now),
-            Event::AppendFailed { token, retriable, error } => {
-                return self.written(token, Some((retriable, error)), now);
+            Event::AppendFailed { token, failure, error } => {
+                return self.written(token, Some((failure, error)), now);
             }
             Event::UnitStopped { unit, claim } => {
                 self.units.change(&unit, |state| {
@@ -242,7 +257,7 @@ impl ControlPlane {
         actions: &mut Vec<Action>,
     ) {
         if let Register::Ours(fields) = register {
-            self.highest_at = self.highest_at.max(fields.at);
+            self.ahead.read(&unit, fields.at, self.position, now);
         }
         let (own, wait_ms) = (self.membership.incarnation(), self.wait_ms);
         self.units.enter(&unit, group.as_ref(), partition);
@@ -252,22 +267,42 @@ impl ControlPlane {
     }
 
     /// An append was answered.
-    fn written(&mut self, token: Token, failure: Option<(bool, String)>, now: Millis) -> Result<Next, ExitReason> {
+    fn written(
+        &mut self,
+        token: Token,
+        failure: Option<(AppendFailure, String)>,
+        now: Millis,
+    ) -> Result<Next, ExitReason> {
         let Some(append) = self.appends.remove(&token) else { return Ok(Next::Wait) };
+        let retry_at = match failure {
+            Some((AppendFailure::Fatal, error)) => return Err(ExitReason::Append(error)),
+            Some((AppendFailure::Unacknowledged, _)) => {
+                self.unacknowledged.get_or_insert(append.since);
+                Some(now.plus(WRITE_RETRY_MS))
+            }
+            Some((AppendFailure::Refused, _)) => {
+                self.acknowledged(&append);
+                Some(now.plus(WRITE_RETRY_MS))
+            }
+            None => {
+                self.acknowledged(&append);
+                None
+            }
+        };
         let Some(unit) = append.unit else {
-            match failure {
+            match retry_at {
                 None => self.membership.appended(token, now),
-                Some((retriable, error)) => self.membership.append_failed(token, retriable, error, now)?,
+                Some(_) => self.membership.append_failed(token, now),
             }
             return Ok(Next::Advance);
         };
-        let retry_at = match failure {
-            None => None,
-            Some((true, _)) => Some(now.plus(WRITE_RETRY_MS)),
-            Some((false, error)) => return Err(ExitReason::Append(error)),
-        };
         self.units.change(&unit, |state| state.written(token, now, retry_at));
         Ok(Next::Advance)
+    }
+
+    /// The log takes records of this worker, as of when this one was on its way.
+    fn acknowledged(&mut self, append: &Append) {
+        self.unacknowledged = self.unacknowledged.filter(|failed| append.since < *failed);
     }
 
     /// Does what is due after an event.
@@ -282,8 +317,13 @@ impl ControlPlane {
         self.assign(now);
         let reached = self.lease.config_reached();
         let first_aged = !self.rules.barrier_first() || self.sets.first_aged(self.lease.all_reached(), self.wait_ms);
-        let around = Surroundings { leased: config_leased, reached, busy, has_share: self.has_share, first_aged };
         let before = self.membership.incarnation();
+        // Who is no member holds nothing that a lease is for.
+        self.unacknowledged = self.unacknowledged.filter(|_| before.is_some());
+        let unacknowledged = self.unacknowledged.is_some_and(|since| now.since(since) >= DOUBT_MS);
+        let doubts_log = unacknowledged && self.appends.is_empty();
+        let around =
+            Surroundings { leased: config_leased, reached, busy, has_share: self.has_share, first_aged, doubts_log };
         let first = actions.len();
         let result = self.membership.advance(&around, now, &mut || next_token(&mut self.tokens), actions);
         for action in &actions[first..] {
@@ -301,7 +341,24 @@ impl ControlPlane {
         if before.is_some() && before != self.membership.incarnation() {
             self.stop_all_hard(actions);
         }
+        self.disown_foreign_registers(now, actions);
         self.pass(now, actions);
+    }
+
+    /// Nobody in this cluster has folded what the config topic does not have: the topic was made anew, or the statuses came from another one.
+    fn disown_foreign_registers(&mut self, now: Millis, actions: &mut Vec<Action>) {
+        let foreign = self.ahead.impossible(self.position, self.lease.config_reached());
+        let (own, wait_ms, units) = (self.membership.incarnation(), self.wait_ms, foreign.len());
+        if let Some((unit, at)) = foreign.first().cloned() {
+            actions.push(Action::ForeignRegisters { unit, at, units });
+        }
+        for (unit, _) in foreign {
+            // It counts as one of Java's; the holder that it names, if there is one, is waited for as ever.
+            let stopped = self.units.change(&unit, |state| state.read(Register::Foreign, own, now, wait_ms));
+            if let Some(Some(claim)) = stopped {
+                actions.push(Action::StopUnit { unit, claim, hard: true });
+            }
+        }
     }
 
     /// Compares the units that are due.
@@ -354,11 +411,12 @@ impl ControlPlane {
 
     /// Works out who should run what, not too often: it looks at all units.
     fn assign(&mut self, now: Millis) {
+        self.units.look_at_returns(now);
         if !self.units.is_unassigned() || now < self.assign_at {
             return;
         }
         let members = self.membership.members();
-        let (wanted, held) = self.units.assign(members, now.plus(SECOND_CHOICE_MS), self.rules);
+        let (wanted, held) = self.units.assign(members, now, SECOND_CHOICE_MS, self.rules);
         self.has_share = held >= share(members, wanted);
         self.assign_at = now.plus(self.units.count() as u64 / ASSIGNED_PER_MS);
     }
@@ -377,7 +435,7 @@ impl ControlPlane {
 
     /// Whether everything was folded that the writers of the read registers had folded.
     fn causal(&self) -> bool {
-        !self.rules.causal() || self.position > self.highest_at
+        !self.rules.causal() || self.ahead.is_none(self.position)
     }
 
     /// Whether everything was folded that the writer of the last record of this unit had folded.
@@ -530,7 +588,11 @@ impl ControlPlane {
         }
         let (unit, partition, at) = (name.clone(), state.partition, self.position - 1);
         if let Some(held) = state.to_release(pass.own) {
-            // A release that was written and not read yet is not said again.
+            // A release says that nobody runs the unit; the one whose claim ours has replaced may, for a while.
+            if state.contested(now) {
+                return;
+            }
+            // One that was written and not read yet is not said again.
             if state.own_writes_read(reached) {
                 let fields = RegisterFields { held: false, at, ..held };
                 let token = self.write(name, None, now);
@@ -583,7 +645,8 @@ impl ControlPlane {
 
     /// Tokens grow with time: the first one is the oldest.
     fn oldest_append(&self) -> Option<Millis> {
-        earliest(self.caller_append, self.appends.first_key_value().map(|(_, append)| append.since))
+        let own = self.appends.first_key_value().map(|(_, append)| append.since);
+        earliest(earliest(self.caller_append, self.unacknowledged), own)
     }
 
     fn lease_end(&self, reached: Option<Millis>) -> Option<Millis> {
@@ -697,6 +760,7 @@ fn membership_token(action: &Action) -> Option<Token> {
         | Action::AppendDraining { token, .. }
         | Action::AppendSettled { token, .. }
         | Action::AppendGone { token }
+        | Action::AppendNothing { token }
         | Action::CompareAndTombstone { token, .. } => Some(*token),
         _ => None,
     }

@@ -78,6 +78,8 @@ pub struct Member {
     pub state: MemberState,
     /// It once held its share of the units. Until then it takes some from others.
     pub settled: bool,
+    /// Its `worker.fence.timeout.ms`; `None` in the record of a version that does not say.
+    pub fence_ms: Option<u64>,
 }
 
 /// `set` of a unit that belongs to no task set.

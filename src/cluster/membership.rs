@@ -81,6 +81,8 @@ pub(super) struct Surroundings {
     pub(super) has_share: bool,
     /// Nobody can be leased with a view that is older than what this worker found when it began.
     pub(super) first_aged: bool,
+    /// An append was not acknowledged, and none is under way that could be.
+    pub(super) doubts_log: bool,
 }
 
 /// The record that says that this worker is settled.
@@ -102,6 +104,10 @@ pub(super) struct Membership {
     phase: Phase,
     members: Arc<[Member]>,
     watch: Watch,
+    /// Own `worker.fence.timeout.ms`.
+    fence_ms: u64,
+    /// When nothing was appended last, to see whether the log takes it.
+    doubted_at: Option<Millis>,
     /// When this worker was evicted, until it has joined again.
     evicted_at: Option<Millis>,
     java_live: Option<bool>,
@@ -112,10 +118,12 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    pub(super) fn new(id: WorkerId, nonce_seed: u64) -> Self {
+    pub(super) fn new(id: WorkerId, nonce_seed: u64, fence_ms: u64) -> Self {
         Membership {
             watch: Watch::new(id.clone()),
             evicted_at: None,
+            fence_ms,
+            doubted_at: None,
             id,
             nonce_seed,
             nonces: 0,
@@ -219,18 +227,9 @@ impl Membership {
     }
 
     /// It is not, or nobody knows.
-    pub(super) fn append_failed(
-        &mut self,
-        token: Token,
-        retriable: bool,
-        error: String,
-        now: Millis,
-    ) -> Result<(), ExitReason> {
-        if !retriable {
-            return Err(ExitReason::Append(error));
-        }
+    pub(super) fn append_failed(&mut self, token: Token, now: Millis) {
         if self.watch.tombstone_failed(token, now) {
-            return Ok(());
+            return;
         }
         if self.settling == Settling::Written(token) {
             self.settling = Settling::Due(now.plus(RETRY_MS));
@@ -242,7 +241,6 @@ impl Membership {
             Phase::Leaving { step, .. } if *step == Leave::Gone(token) => *step = Leave::Retry(now.plus(RETRY_MS)),
             _ => {}
         }
-        Ok(())
     }
 
     fn back_off(&mut self, now: Millis) {
@@ -283,6 +281,7 @@ impl Membership {
             actions.push(Action::AskJavaGroup);
         }
         self.read_own_record(around, now, actions)?;
+        self.doubt(around, now, tokens, actions);
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             let waited_for = around.busy.as_deref().unwrap_or("the record that says that this worker left");
             return Err(ExitReason::Deadline(waited_for.into()));
@@ -302,6 +301,20 @@ impl Membership {
             }
             Phase::Leaving { incarnation, step } => self.leave(incarnation, step, around, now, tokens, actions),
             Phase::Joining { .. } | Phase::Ended => Ok(()),
+        }
+    }
+
+    /// Who has no lease since the log does not acknowledge, and nothing else to write, would never have one again.
+    fn doubt(
+        &mut self,
+        around: &Surroundings,
+        now: Millis,
+        tokens: &mut impl FnMut() -> Token,
+        actions: &mut Vec<Action>,
+    ) {
+        if around.doubts_log && self.doubted_at.is_none_or(|at| now.since(at) >= RETRY_MS) {
+            self.doubted_at = Some(now);
+            actions.push(Action::AppendNothing { token: tokens() });
         }
     }
 
@@ -378,7 +391,10 @@ impl Membership {
         let may_join = match self.watch.answers(now, actions) {
             Answers::Unknown => false,
             Answers::Alone => true,
-            Answers::Somebody => around.first_aged,
+            Answers::Somebody => {
+                self.check_fence_time()?;
+                around.first_aged
+            }
             Answers::Nobody => around.first_aged && self.evicted_at.is_none_or(|at| now.since(at) >= ALONE_MS),
         };
         if may_join {
@@ -388,6 +404,14 @@ impl Membership {
             actions.push(Action::AppendJoined { token, nonce });
         }
         Ok(())
+    }
+
+    /// Those who answer have the same fence time as this worker.
+    fn check_fence_time(&self) -> Result<(), ExitReason> {
+        let differs = |member: &&Member| member.fence_ms.is_some_and(|theirs| theirs != self.fence_ms);
+        let Some(member) = self.watch.alive().find(differs) else { return Ok(()) };
+        let theirs = member.fence_ms.unwrap_or_default();
+        Err(ExitReason::FenceTime { worker: member.id.clone(), theirs, own: self.fence_ms })
     }
 
     /// Says once that this worker holds its share.

@@ -8,6 +8,7 @@
 //! [`ControlPlane::step`] takes an [`Event`] and the time and says what to do. This room knows opaque unit names only; it
 //! never hears of connectors, topics or actors, and it never reads a clock.
 
+mod ahead;
 mod assignment;
 mod barrier;
 mod control_plane;
@@ -17,6 +18,7 @@ mod membership;
 mod probes;
 mod protocol;
 mod register;
+mod returns;
 mod rules;
 #[cfg(test)]
 mod scenarios;
@@ -25,6 +27,6 @@ mod watch;
 
 pub use control_plane::{ControlPlane, Kept, Page, Report, Settings, UnitReport, Waiting};
 pub use member::{Incarnation, Member, MemberState, Millis, NO_SET, Nonce, Register, RegisterFields, Unit, WorkerId};
-pub use protocol::{Action, Event, ExitReason, Peer, ProbeAnswer, Token, WantedChange};
+pub use protocol::{Action, AppendFailure, Event, ExitReason, Peer, ProbeAnswer, Token, WantedChange};
 #[cfg(test)]
 pub(crate) use rules::Rules;

@@ -104,6 +104,11 @@ impl Probes {
         }
     }
 
+    /// Whether it answered when it was asked last.
+    pub(super) fn is_alive(&self, incarnation: Incarnation) -> bool {
+        self.probes.get(&incarnation).is_some_and(|probe| probe.verdict == Verdict::Alive)
+    }
+
     /// When a member answered last, about itself or another one.
     pub(super) fn contact(&self) -> Option<Millis> {
         self.contact

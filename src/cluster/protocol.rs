@@ -8,7 +8,7 @@
 //! | `Append...`, `Write...`, `CompareAndTombstone` | `Appended` or `AppendFailed`; what counts comes later, by reading: `Folded`, `StatusRead` |
 //! | `StartUnit` | `UnitStopped`, some day |
 //! | `StopUnit` | `UnitStopped` |
-//! | `SuspendUnit`, `ResumeUnit`, `Joined`, `Left`, `Exit` | nothing |
+//! | `SuspendUnit`, `ResumeUnit`, `Joined`, `Left`, `Exit`, `ForeignRegisters` | nothing |
 //!
 //! Order matters in six places, and only the caller can keep it:
 //! * [`Event::Progress`] is given after the [`Event::Folded`] and [`Event::StatusRead`] of all records below the positions that
@@ -52,6 +52,17 @@ pub struct Peer {
     pub config: i64,
     /// Up to where it has read each partition of the status topic, by number; those that it does not tell are missing at the end.
     pub status: Vec<i64>,
+}
+
+/// Why a record is not known to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendFailure {
+    /// The log was read to its end, and the comparison said no.
+    Refused,
+    /// Nobody acknowledged it. It may still land.
+    Unacknowledged,
+    /// It can not be stored, and trying again is of no use.
+    Fatal,
 }
 
 /// What came of [`Action::Probe`].
@@ -146,12 +157,12 @@ pub enum Event {
         /// Which request.
         token: Token,
     },
-    /// A record was not stored, or it is not known whether it was; or the comparison said no.
+    /// A record was not stored, or it is not known whether it was.
     AppendFailed {
         /// Which request.
         token: Token,
-        /// Whether another attempt may succeed. A comparison that said no is retriable.
-        retriable: bool,
+        /// What is known.
+        failure: AppendFailure,
         /// What went wrong.
         error: String,
     },
@@ -222,6 +233,11 @@ pub enum Action {
         /// The nonce it joined with.
         nonce: Nonce,
     },
+    /// Append a record that changes nothing, to see whether the log takes one: nothing else is to be written, and the last write was not acknowledged.
+    AppendNothing {
+        /// To be answered.
+        token: Token,
+    },
     /// Append a tombstone under the own id.
     AppendGone {
         /// To be answered.
@@ -271,6 +287,16 @@ pub enum Action {
         unit: Arc<str>,
         /// Its partition of the status topic.
         partition: i32,
+    },
+    /// Tell the operator: the registers of so many units, of which this is one, name offsets of the config topic that it does not have. They
+    /// are taken for records of another cluster.
+    ForeignRegisters {
+        /// One of them.
+        unit: Arc<str>,
+        /// The offset that it names.
+        at: i64,
+        /// Of how many units.
+        units: usize,
     },
     /// Run the unit under this claim.
     StartUnit {
@@ -322,6 +348,19 @@ pub enum ExitReason {
     SameId {
         /// The id.
         worker: WorkerId,
+    },
+    /// A living member has another fence time.
+    #[error(
+        "worker {worker} of this group has worker.fence.timeout.ms={theirs}, and this one {own}: who waits for less than others may act would run \
+         what they still run. Give all workers the same; to change it, stop all of them"
+    )]
+    FenceTime {
+        /// Who.
+        worker: WorkerId,
+        /// Milliseconds.
+        theirs: u64,
+        /// Milliseconds.
+        own: u64,
     },
     /// A Java worker of the group lives.
     #[error("Java workers of the same group.id are alive: stop all of them before this worker takes the group over")]

@@ -1,14 +1,16 @@
 //! One worker, step by step: what it says after each event. The rules that the simulation cannot miss by chance stand here, too.
 
+mod doubts;
 mod places;
 mod report;
+mod returns;
 mod watching;
 
 use std::sync::Arc;
 
-use super::control_plane::{ControlPlane, Settings};
+use super::control_plane::{ControlPlane, Page, Settings};
 use super::member::*;
-use super::protocol::{Action, Event, ProbeAnswer, Token, WantedChange};
+use super::protocol::{Action, AppendFailure, Event, ProbeAnswer, Token, WantedChange};
 use super::rules::Rules;
 
 /// Own life in most scenarios.
@@ -36,7 +38,8 @@ fn unit(name: &str, set: i64) -> Unit {
 }
 
 fn member(id: &str, incarnation: i64, nonce: Nonce) -> Member {
-    Member { id: id.into(), incarnation: Incarnation(incarnation), nonce, state: MemberState::Joined, settled: true }
+    let state = MemberState::Joined;
+    Member { id: id.into(), incarnation: Incarnation(incarnation), nonce, state, settled: true, fence_ms: None }
 }
 
 fn record(incarnation: i64, claim: u64, held: bool, at: i64, set: i64) -> Register {
@@ -65,7 +68,15 @@ impl Scenario {
     }
 
     fn with_rules(rules: Rules) -> Self {
-        let settings = Settings { worker_id: "me".into(), fence_ms: 1000, nonce_seed: 1 };
+        Self::with(0, rules)
+    }
+
+    fn with_delay(return_delay_ms: u64) -> Self {
+        Self::with(return_delay_ms, Rules::ALL)
+    }
+
+    fn with(return_delay_ms: u64, rules: Rules) -> Self {
+        let settings = Settings { worker_id: "me".into(), fence_ms: 1000, return_delay_ms, nonce_seed: 1 };
         let mut scenario = Scenario {
             plane: ControlPlane::with_rules(settings, rules),
             now: 0,
@@ -138,6 +149,8 @@ impl Scenario {
             }
             Action::AppendDraining { token, .. } => ("draining".into(), Some(token)),
             Action::AppendSettled { token, .. } => ("settled".into(), Some(token)),
+            Action::AppendNothing { token } => ("nothing".into(), Some(token)),
+            Action::ForeignRegisters { unit, at, units } => (format!("foreign {unit} @{at} of {units}"), None),
             Action::AppendGone { token } => ("gone".into(), Some(token)),
             Action::CompareAndTombstone { token, worker, incarnation } => {
                 (format!("tombstone {worker} {incarnation}"), Some(token))
@@ -177,7 +190,8 @@ impl Scenario {
 
     fn fail(&mut self, said: &str, retriable: bool) -> Vec<String> {
         let token = self.token(said);
-        self.give(Event::AppendFailed { token, retriable, error: "no leader".into() })
+        let failure = if retriable { AppendFailure::Unacknowledged } else { AppendFailure::Fatal };
+        self.give(Event::AppendFailed { token, failure, error: "no leader".into() })
     }
 
     fn java(&mut self, live: bool) -> Vec<String> {

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use super::assignment::{Placeable, assign};
 use super::member::{Incarnation, Member, Millis, Unit};
 use super::register::{BarrierView, Mine, UnitState};
+use super::returns::Returns;
 use super::rules::Rules;
 
 type Name = Arc<str>;
@@ -45,6 +46,7 @@ pub(super) struct Units {
     own: Option<Incarnation>,
     /// Something changed since the last assignment that it looks at.
     unassigned: bool,
+    returns: Returns,
 }
 
 /// What the indexes know of a unit.
@@ -82,6 +84,11 @@ fn put(set: &mut BTreeSet<Name>, name: &Name, is_in: bool) {
 }
 
 impl Units {
+    /// None; those of a worker that vanished will wait for its return for so long.
+    pub(super) fn new(return_delay_ms: u64) -> Self {
+        Units { returns: Returns::new(return_delay_ms), ..Units::default() }
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&UnitState> {
         self.states.get(name)
     }
@@ -193,7 +200,8 @@ impl Units {
 
     /// The next point in time of a unit; it may lie in the past.
     pub(super) fn next_deadline(&self) -> Option<Millis> {
-        self.deadlines.first().map(|(at, _)| *at)
+        let of_unit = self.deadlines.first().map(|(at, _)| *at);
+        [of_unit, self.returns.next()].into_iter().flatten().min()
     }
 
     /// A unit that this worker still runs or holds, if there is one.
@@ -248,6 +256,21 @@ impl Units {
         self.unassigned
     }
 
+    /// The same, also when that was not looked at yet.
+    pub(super) fn will_be_assigned(&self, now: Millis) -> bool {
+        self.unassigned || self.returns.next().is_some_and(|at| now >= at)
+    }
+
+    /// The assignment changes when a wait for a worker's return is over.
+    pub(super) fn look_at_returns(&mut self, now: Millis) {
+        self.unassigned = self.will_be_assigned(now);
+    }
+
+    /// Until when a unit waits for the return of its last holder, whose life is over.
+    pub(super) fn awaits_return(&self, state: &UnitState, members: &[Member], now: Millis) -> Option<Millis> {
+        self.returns.until(state.holder()?, members).filter(|until| now < *until)
+    }
+
     /// How many units are known.
     pub(super) fn count(&self) -> usize {
         self.states.len()
@@ -267,16 +290,30 @@ impl Units {
     /// How many entries the indexes have.
     pub(super) fn indexed(&self) -> usize {
         let grouped: usize = self.groups.values().map(BTreeSet::len).sum();
-        grouped + self.due.len() + self.waiting.len() + self.busy.len() + self.deadlines.len()
+        grouped + self.returns.count() + self.due.len() + self.waiting.len() + self.busy.len() + self.deadlines.len()
     }
 
-    /// Works out who should run each wanted unit. What this worker owns as the second choice it does not claim before `second_claim_at`.
-    /// Returns how many there are, and how many this worker holds.
-    pub(super) fn assign(&mut self, members: &[Member], second_claim_at: Millis, rules: Rules) -> (usize, usize) {
+    /// Works out who should run each wanted unit; nobody those that wait for the return of a worker. What this worker owns as the second
+    /// choice it does not claim for `second_choice_ms`. Returns how many there are, and how many this worker holds.
+    pub(super) fn assign(
+        &mut self,
+        members: &[Member],
+        now: Millis,
+        second_choice_ms: u64,
+        rules: Rules,
+    ) -> (usize, usize) {
         self.unassigned = false;
-        let wanted = self.states.iter().filter_map(|(name, state)| {
-            Some(Placeable { name, group: state.group.as_ref(), holder: state.placed(self.own)? })
-        });
+        let second_claim_at = now.plus(second_choice_ms);
+        let holders = self.states.values().filter_map(|state| state.placed(self.own).flatten());
+        let awaited = self.returns.look(holders, members, now);
+        let placed = |state: &UnitState| {
+            let holder = state.placed(self.own)?;
+            holder.is_none_or(|life| !awaited.contains(&life)).then_some(holder)
+        };
+        let wanted = self
+            .states
+            .iter()
+            .filter_map(|(name, state)| Some(Placeable { name, group: state.group.as_ref(), holder: placed(state)? }));
         let wanted: Vec<Placeable<'_>> = wanted.collect();
         // A claim that was not read holds nothing yet.
         let held = self.states.values().filter(|state| state.wanted.is_some() && self.own.is_some());
@@ -285,7 +322,7 @@ impl Units {
         let mut owners = assign(members, &wanted, rules).into_iter();
         let mut changed = Vec::new();
         for (name, state) in &self.states {
-            let owner = state.wanted.as_ref().and_then(|_| owners.next().flatten());
+            let owner = placed(state).and_then(|_| owners.next().flatten());
             let life = owner.map(|owner| owner.life);
             let waits = owner.is_some_and(|owner| owner.second_choice && Some(owner.life) == self.own);
             let claim_at = if waits { second_claim_at } else { Millis(0) };

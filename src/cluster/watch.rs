@@ -133,6 +133,11 @@ impl Watch {
         }
     }
 
+    /// The watched members that answered when they were asked last.
+    pub(super) fn alive(&self) -> impl Iterator<Item = &Member> {
+        self.watched.iter().filter(|member| self.probes.is_alive(member.incarnation))
+    }
+
     /// Asks for the tombstone of who is gone. `leased`: whether this worker has a lease; only who has one evicts.
     pub(super) fn evict(
         &mut self,

@@ -110,6 +110,8 @@ pub struct WorkerConfig {
     pub client_override_policy: OverridePolicy,
     /// For how long a worker that lost sight of the cluster may still act; no other worker takes its tasks over earlier.
     pub worker_fence_timeout: Duration,
+    /// How long the connectors and tasks of a worker that vanished wait for its return; all workers need the same.
+    pub scheduled_rebalance_max_delay: Duration,
     /// After which time a callback of a plug-in counts as hanging.
     pub task_callback_timeout: Duration,
     /// Client settings of the worker's own clients: those for the internal topics.
@@ -228,6 +230,9 @@ impl WorkerConfig {
             topic_tracking_allow_reset: config.bool("topic.tracking.allow.reset"),
             client_override_policy: OverridePolicy::from_props(&props).map_err(ConnectError::config)?,
             worker_fence_timeout: duration("worker.fence.timeout.ms"),
+            scheduled_rebalance_max_delay: Duration::from_millis(
+                config.int("scheduled.rebalance.max.delay.ms").unsigned_abs().into(),
+            ),
             task_callback_timeout: duration("task.callback.timeout.ms"),
             client: clients.worker,
             producer: clients.producer,

@@ -61,6 +61,7 @@ impl Cluster {
             rest_url: url.into(),
             gossip_address: String::new(),
             settled: false,
+            fence_ms: None,
             node_version: "0".into(),
         };
         self.store().await.append(&plan::member_joined(id, record), LIMIT).await.unwrap();

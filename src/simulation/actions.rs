@@ -8,7 +8,7 @@ use super::names::{UnitNumber, connector_of, connector_unit, task_of, worker_num
 use super::process::Running;
 use super::transactions::{Transaction, Write};
 use super::world::{Letter, Message, Record, Who, World};
-use crate::cluster::{Action, Event, Incarnation, MemberState, Register, Token, WorkerId};
+use crate::cluster::{Action, AppendFailure, Event, Incarnation, MemberState, Register, Token, WorkerId};
 
 /// Until a unit whose status write is under way is asked again whether it has ended, and until a connector says its tasks again.
 const AGAIN: u64 = 50 * MS;
@@ -64,6 +64,14 @@ impl World {
             Action::AppendSettled { token, incarnation, nonce } => {
                 let incarnation = Some(incarnation);
                 self.append_member(who, token, Some(MemberRecord { nonce, incarnation, state: joined, settled: true }));
+            }
+            Action::AppendNothing { token } => {
+                self.acted("doubts the log");
+                let (done, failed) = (Event::Appended { token }, failed(token));
+                self.append(who, Record::Config(ConfigRecord::Nothing), Letter::Event(done), Letter::Event(failed));
+            }
+            Action::ForeignRegisters { unit, at, .. } => {
+                self.fail(|_| format!("the status of {unit} is taken for one of another cluster: it names {at}"));
             }
             Action::AppendGone { token } => self.append_member(who, token, None),
             Action::CompareAndTombstone { token, worker, incarnation } => self.evict(who, token, &worker, incarnation),
@@ -282,5 +290,5 @@ impl World {
 }
 
 fn failed(token: Token) -> Event {
-    Event::AppendFailed { token, retriable: true, error: "no answer".into() }
+    Event::AppendFailed { token, failure: AppendFailure::Unacknowledged, error: "no answer".into() }
 }

@@ -96,6 +96,8 @@ pub(super) struct Weather {
     pub(super) silences: u32,
     /// Of a thousand words of gossip, how many are lost.
     pub(super) deaf: u32,
+    /// How long the units of a worker that vanished wait for its return.
+    pub(super) return_delay: Micros,
     /// The mean time between two faults.
     every: Micros,
     weights: [u32; FAULTS.len()],
@@ -114,6 +116,7 @@ impl Weather {
                 lies: 0,
                 silences: 0,
                 deaf: 0,
+                return_delay: 0,
                 every: 150 * MS,
                 weights: FAULTS.map(|(fault, _)| fault.weight_squeezed()),
             };
@@ -126,6 +129,7 @@ impl Weather {
             lies: one_of(rng, &[0, 50, 600]),
             silences: one_of(rng, &[0, 100]),
             deaf: one_of(rng, &[0, 300, 1000]),
+            return_delay: one_of(rng, &[0, 0, 0, 4]) * setup.fence_ms * MS,
             every: one_of(rng, &[80, 150, 400]) * MS,
             weights,
         }

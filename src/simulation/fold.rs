@@ -49,7 +49,7 @@ impl Fold {
             ConfigRecord::Connector(_, value) => state.config = value.map(|value| (offset, value)),
             ConfigRecord::Stopped(_, stopped) => state.stopped = stopped,
             ConfigRecord::Tasks(_, set) => state.set = Some((offset, set)),
-            ConfigRecord::Worker(..) => {}
+            ConfigRecord::Worker(..) | ConfigRecord::Nothing => {}
         }
         // So that a fold does not show whether compaction has removed what was there before.
         if *state == ConnectorState::default() {
@@ -65,6 +65,7 @@ impl Fold {
             nonce: record.nonce,
             state: record.state,
             settled: record.settled,
+            fence_ms: None,
         });
         match member {
             Some(member) => _ = self.members.insert(worker, member),

@@ -35,13 +35,15 @@ pub(super) enum ConfigRecord {
     Stopped(usize, bool),
     /// The commit of its tasks.
     Tasks(usize, TaskSet),
+    /// A record that means nothing.
+    Nothing,
 }
 
 impl ConfigRecord {
     /// The connector that it is about.
     pub(super) fn connector(&self) -> Option<usize> {
         match self {
-            ConfigRecord::Worker(..) => None,
+            ConfigRecord::Worker(..) | ConfigRecord::Nothing => None,
             ConfigRecord::Connector(connector, _)
             | ConfigRecord::Stopped(connector, _)
             | ConfigRecord::Tasks(connector, _) => Some(*connector),
@@ -72,11 +74,12 @@ impl Keyed for ConfigRecord {
             ConfigRecord::Connector(connector, _) => (1, *connector),
             ConfigRecord::Stopped(connector, _) => (2, *connector),
             ConfigRecord::Tasks(connector, _) => (3, *connector),
+            ConfigRecord::Nothing => (4, 0),
         }
     }
 
     fn is_tombstone(&self) -> bool {
-        matches!(self, ConfigRecord::Worker(_, None) | ConfigRecord::Connector(_, None))
+        matches!(self, ConfigRecord::Worker(_, None) | ConfigRecord::Connector(_, None) | ConfigRecord::Nothing)
     }
 }
 

@@ -70,6 +70,11 @@ impl World {
         self.send(self.now, Message::Look);
     }
 
+    /// How long it may take until all units run when nothing goes wrong any more, and the members are there.
+    fn bound(&self) -> Micros {
+        self.setup.bound() + self.weather.return_delay
+    }
+
     /// A worker joined: what is moved to it counts from here.
     pub(super) fn membership_changed(&mut self) {
         if let Phase::Healing { since, .. } | Phase::Changing { since, .. } = &mut self.phase {
@@ -92,7 +97,7 @@ impl World {
             Phase::Changing { since, expected } => {
                 let unhealed = self.unhealed_units().or_else(|| self.unhealed_members());
                 match unhealed {
-                    Some(why) if self.now > since + self.setup.bound() => {
+                    Some(why) if self.now > since + self.bound() => {
                         self.fail(|world| format!("{:?}: does not heal: {why}{}", expected.change, world.reasons()));
                     }
                     Some(_) => self.send(self.now + LOOK, Message::Look),
@@ -132,10 +137,10 @@ impl World {
                 self.rest(false);
             }
             // A worker that was evicted may just have come back.
-            (Some(why), _) if self.now > since + self.setup.bound() && !is_empty && !self.is_busy() => {
+            (Some(why), _) if self.now > since + self.bound() && !is_empty && !self.is_busy() => {
                 self.fail(|world| format!("does not heal: {why}{}", world.reasons()));
             }
-            (None, Some(why)) | (Some(_), Some(why)) if self.now > began + BACK_OFF + self.setup.bound() => {
+            (None, Some(why)) | (Some(_), Some(why)) if self.now > began + BACK_OFF + self.bound() => {
                 self.fail(|world| format!("does not heal: {why}{}", world.reasons()));
             }
             _ => self.send(self.now + LOOK, Message::Look),
@@ -226,7 +231,7 @@ impl World {
             return self.rest(true);
         }
         // With fewer, the change is on its way.
-        if touched < expected.units && self.now <= since + self.setup.bound() {
+        if touched < expected.units && self.now <= since + self.bound() {
             return self.send(self.now + LOOK, Message::Look);
         }
         self.fail(|_| format!("{:?} has to touch {} units and touches {touched}", expected.change, expected.units));

@@ -95,7 +95,12 @@ impl World {
         self.lives += 1;
         self.figures.boots += 1;
         let nonce_seed = self.rng.u64(..);
-        let settings = Settings { worker_id: worker_id(worker), fence_ms: self.setup.fence_ms, nonce_seed };
+        let settings = Settings {
+            worker_id: worker_id(worker),
+            fence_ms: self.setup.fence_ms,
+            return_delay_ms: self.weather.return_delay / MS,
+            nonce_seed,
+        };
         let life = self.lives;
         self.places[place] = Process {
             worker,

@@ -204,6 +204,7 @@ impl View<'_> {
         let takers = members.values().filter(|member| member.state == MemberState::Joined).count();
         match waiting {
             Waiting::Stopping => false,
+            Waiting::Return(ms) => self.is_free(unit) && self.holder(unit).is_some() && self.looks_again(*ms),
             Waiting::NoTaker => takers == 0 && self.is_free(unit),
             Waiting::Unassigned => self.is_free(unit) && self.looks_again(self.plane.kept().units as u64 / 100),
             Waiting::HeldBy(worker) => self.other_holder(unit) == Some(worker) && !self.is_elsewhere(unit, set, owner),

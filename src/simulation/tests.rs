@@ -172,6 +172,7 @@ fn without_looking_again_at_a_claim_nothing_keeps_a_unit() {
 fn without_a_reason_or_with_a_wrong_one_it_is_noticed() {
     let reasons = [
         "no member",
+        "its last holder vanished",
         "held by",
         "not claimed yet",
         "an older claim",

@@ -5,7 +5,7 @@ use super::clock::{MS, Micros};
 use super::fold::Fold;
 use super::log::{ConfigRecord, TaskSet};
 use super::world::{CONFIG, Letter, Message, Record, Who, World};
-use crate::cluster::{Event, Incarnation, Token};
+use crate::cluster::{AppendFailure, Event, Incarnation, Token};
 
 /// How long a transaction may be open: then the coordinator aborts it.
 const TIMEOUT: Micros = 5_000 * MS;
@@ -172,9 +172,8 @@ impl World {
             Write::Evict { token, .. } => {
                 let event = match outcome {
                     Outcome::Done => Event::Appended { token },
-                    Outcome::Refused | Outcome::Failed => {
-                        Event::AppendFailed { token, retriable: true, error: "not evicted".into() }
-                    }
+                    Outcome::Refused => failed(token, AppendFailure::Refused),
+                    Outcome::Failed => failed(token, AppendFailure::Unacknowledged),
                 };
                 let at = self.soon();
                 self.send(at, Message::To(who, Letter::Event(event)));
@@ -204,4 +203,8 @@ fn created(truth: &Fold, connector: usize) -> Option<Vec<ConfigRecord>> {
         records.push(ConfigRecord::Tasks(connector, TaskSet { count: 0, made_for: -1 }));
     }
     Some(records)
+}
+
+fn failed(token: Token, failure: AppendFailure) -> Event {
+    Event::AppendFailed { token, failure, error: "not evicted".into() }
 }

@@ -141,6 +141,8 @@ pub struct MemberRecord {
     pub gossip_address: String,
     /// Whether it has held its share of units once since it joined.
     pub settled: bool,
+    /// Its `worker.fence.timeout.ms`; `None` in a record that does not say.
+    pub fence_ms: Option<u64>,
     /// Version of connect-node.
     pub node_version: String,
 }
@@ -352,6 +354,7 @@ fn decode_member(value: &Object) -> Result<MemberRecord, Reason> {
         rest_url: text_field(value, "rest_url")?,
         gossip_address: optional_text(value, "gossip_address")?.unwrap_or_default(),
         settled: value.get("settled") == Some(&Json::Boolean(true)),
+        fence_ms: optional_int(value, "fence_ms")?.and_then(|ms| u64::try_from(ms).ok()),
         node_version: optional_text(value, "node_version")?.unwrap_or_default(),
     })
 }
@@ -370,6 +373,9 @@ fn member_value(member: &MemberRecord) -> Object {
         Object::new().with("v", FORMAT_VERSION).with("state", state).with("nonce", format!("{:016x}", member.nonce.0));
     if let Some(Incarnation(offset)) = member.incarnation {
         value.insert("incarnation", offset);
+    }
+    if let Some(ms) = member.fence_ms {
+        value.insert("fence_ms", i64::try_from(ms).unwrap_or(i64::MAX));
     }
     value
         .with("group_id", member.group_id.as_str())

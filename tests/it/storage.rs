@@ -104,6 +104,7 @@ fn member() -> MemberRecord {
         rest_url: "http://h/".into(),
         gossip_address: String::new(),
         settled: false,
+        fence_ms: None,
         node_version: "0".into(),
     }
 }

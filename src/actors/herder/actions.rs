@@ -6,12 +6,12 @@ use super::*;
 use crate::actors::probe;
 use crate::actors::status::{Purpose, WriteStatus};
 use crate::cluster::{
-    Action, ExitReason, Incarnation, MemberState, Nonce, ProbeAnswer, RegisterFields, Token, WorkerId,
+    Action, AppendFailure, ExitReason, Incarnation, MemberState, Nonce, ProbeAnswer, RegisterFields, Token, WorkerId,
 };
 use crate::storage::config_records::{ConfigRecord, MemberRecord};
 use crate::storage::plan;
 use crate::storage::status_records::UnitState;
-use crate::storage::topic_log::LogError;
+use crate::storage::topic_log::{CompareError, LogError};
 
 /// Between two attempts to take the transactional id. Each costs a worker that writes at that time its turn.
 const TAKE_ID_INTERVAL: Duration = Duration::from_secs(30);
@@ -34,6 +34,11 @@ impl Herder {
                 let record = self.member_record(MemberState::Joined, nonce, Some(incarnation), true);
                 self.append_own(token, record, context);
             }
+            Action::AppendNothing { token } => {
+                // This worker waits for no turn: the herder's own writes are not under way either.
+                let nothing = ConfigRecord::Turn(self.parts.identity.worker_id.clone(), false);
+                self.append(token, nothing, context);
+            }
             Action::AppendGone { token } => {
                 self.append(token, plan::member_gone(&self.parts.identity.worker_id), context);
             }
@@ -48,6 +53,12 @@ impl Herder {
                 self.forget_topics_of_deleted(unit.connector(), context);
                 self.write_status(unit, None, Purpose::Register(token));
             }
+            Action::ForeignRegisters { unit, at, units } => tracing::warn!(
+                units,
+                unit = &*unit,
+                offset = at,
+                "statuses name offsets of the config topic that it does not have: it was made anew, or they were copied from another cluster; they are passed over"
+            ),
             Action::StartUnit { unit, claim } => self.start_unit(&unit, claim),
             Action::StopUnit { unit, claim, hard } => self.stop_unit(units::parse(&unit), claim, hard, context),
             Action::SuspendUnit { unit, claim } => self.suspend_unit(&units::parse(&unit), claim, true),
@@ -83,6 +94,7 @@ impl Herder {
             gossip_address: String::new(),
             settled,
             node_version: env!("CARGO_PKG_VERSION").into(),
+            fence_ms: Some(self.deps.config.worker_fence_timeout.as_millis() as u64),
         }
     }
 
@@ -187,7 +199,13 @@ impl Herder {
         context.spawn(write.into_actor(self).map(move |result, herder, context| {
             let event = match result {
                 Ok(()) => Event::Appended { token },
-                Err(error) => Event::AppendFailed { token, retriable: true, error: error.to_string() },
+                Err(error) => {
+                    let failure = match error {
+                        CompareError::Rejected(_) => AppendFailure::Refused,
+                        _ => AppendFailure::Unacknowledged,
+                    };
+                    Event::AppendFailed { token, failure, error: error.to_string() }
+                }
             };
             herder.step(event, context);
         }));
@@ -208,12 +226,17 @@ impl Herder {
     }
 }
 
+/// What an error says about a record.
+pub(super) fn append_failure(error: &LogError) -> AppendFailure {
+    if error.is_retriable() { AppendFailure::Unacknowledged } else { AppendFailure::Fatal }
+}
+
 fn appended(token: Token, result: Result<(), LogError>) -> Event {
     match result {
         Ok(()) => Event::Appended { token },
         Err(error) => {
             tracing::warn!(%error, "a record of the control plane was not written");
-            Event::AppendFailed { token, retriable: error.is_retriable(), error: error.to_string() }
+            Event::AppendFailed { token, failure: append_failure(&error), error: error.to_string() }
         }
     }
 }

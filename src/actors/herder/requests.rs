@@ -180,9 +180,9 @@ impl Herder {
         self.append_plainly(logs, record, context, move |result, _, _| answer(reply, result.map(drop)));
     }
 
-    fn oldest_append_changed(&mut self, context: &mut Context<Self>) {
+    pub(super) fn oldest_append_changed(&mut self, context: &mut Context<Self>) {
         // Numbers rise with time.
-        let oldest = self.appends.values().next().copied();
+        let oldest = self.appends.values().next().copied().into_iter().chain(self.states_unacknowledged).min();
         if oldest != self.oldest_append {
             self.oldest_append = oldest;
             self.step(Event::OldestAppend(oldest), context);

@@ -14,7 +14,7 @@ use crate::actors::messages::{RunId, StartUnit, Steer, SteerUnit, UnitEvent, Uni
 use crate::actors::status::{Purpose, SealUnit};
 use crate::actors::validation;
 use crate::backend::partitioner::partition_for_key;
-use crate::cluster::{Member, NO_SET, RegisterFields, Unit, WantedChange};
+use crate::cluster::{AppendFailure, Member, NO_SET, RegisterFields, Unit, WantedChange};
 use crate::metrics::Starts;
 use crate::pipeline::{Failure, Phase};
 use crate::storage::records::with_values;
@@ -78,6 +78,7 @@ pub(super) fn members(state: &ClusterState) -> Arc<[Member]> {
         nonce: entry.record.nonce,
         state: entry.record.state,
         settled: entry.record.settled,
+        fence_ms: entry.record.fence_ms,
     };
     state.members().map(member).collect()
 }
@@ -436,9 +437,11 @@ impl Herder {
 
     /// The status actor was built again: whatever waited in it is said once more.
     pub(super) fn repeat_status_writes(&mut self, context: &mut Context<Self>) {
+        self.states_unacknowledged = None;
+        self.oldest_append_changed(context);
         for token in std::mem::take(&mut self.registers_under_way) {
             let error = "the status actor crashed".to_owned();
-            self.step(Event::AppendFailed { token, retriable: true, error }, context);
+            self.step(Event::AppendFailed { token, failure: AppendFailure::Unacknowledged, error }, context);
         }
         for (unit, claim) in std::mem::take(&mut self.seals) {
             self.seal(unit, claim, context);

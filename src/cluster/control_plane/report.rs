@@ -52,6 +52,8 @@ pub struct Page<'a> {
 pub enum Waiting {
     /// Nobody is in state joined.
     NoTaker,
+    /// For this many milliseconds it waits for the worker that held it, and has vanished, to come back.
+    Return(u64),
     /// The next assignment gives it to somebody.
     Unassigned,
     /// A member that is not to run it, or holds it for an older set.
@@ -87,6 +89,12 @@ pub enum Waiting {
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Waiting::Return(ms) => {
+                write!(
+                    f,
+                    "its last holder vanished, and may come back for another {ms} ms (scheduled.rebalance.max.delay.ms)"
+                )
+            }
             Waiting::NoTaker => f.write_str("no member takes units"),
             Waiting::Unassigned => f.write_str("not assigned yet"),
             Waiting::HeldBy(worker) => write!(f, "held by {worker}, which has not released it"),
@@ -211,8 +219,12 @@ impl ControlPlane {
                 return (!right).then_some(Waiting::HeldBy(worker));
             }
         }
+        let members = self.membership.members();
+        if let Some(until) = self.units.awaits_return(state, members, now) {
+            return Some(Waiting::Return(until.since(now)));
+        }
         Some(match state.owner {
-            None if self.units.is_unassigned() => Waiting::Unassigned,
+            None if self.units.will_be_assigned(now) => Waiting::Unassigned,
             None => Waiting::NoTaker,
             Some(owner) if Some(owner) != own => {
                 // A life that is over is replaced by the next assignment.

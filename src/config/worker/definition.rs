@@ -78,6 +78,9 @@ fn converters(definition: ConfigDef) -> ConfigDef {
         )
 }
 
+/// Compaction leaves records alone for a minute (`min.compaction.lag.ms`), which has to be longer than anybody waits for a lease of somebody else.
+const FENCE_MAX_MS: i32 = 30_000;
+
 fn timeouts(definition: ConfigDef) -> ConfigDef {
     let key = |name: &str, default: i64, documentation: &str| {
         ConfigKey::new(name, Type::Long, Importance::Low, documentation)
@@ -94,7 +97,17 @@ fn timeouts(definition: ConfigDef) -> ConfigDef {
                 1_000,
                 "For how long a worker that lost sight of the cluster may still act.",
             )
-            .validator(Validator::at_least(100)),
+            .validator(Validator::between(100, FENCE_MAX_MS)),
+        )
+        .define(
+            ConfigKey::new(
+                "scheduled.rebalance.max.delay.ms",
+                Type::Int,
+                Importance::Low,
+                "How long the connectors and tasks of a worker that vanished wait for its return, before others take them.",
+            )
+            .default_value(0)
+            .validator(Validator::at_least(0)),
         )
         .define(
             key("task.callback.timeout.ms", 3_600_000, "After which time a callback of a plug-in counts as hanging.")

@@ -129,7 +129,10 @@ pub const TABLE: &[Setting] = &[
     no_effect("worker.sync.timeout.ms", NO_GROUP),
     no_effect("worker.unsync.backoff.ms", NO_GROUP),
     no_effect("connect.protocol", NO_GROUP),
-    no_effect("scheduled.rebalance.max.delay.ms", NO_GROUP),
+    honoured(
+        "scheduled.rebalance.max.delay.ms",
+        "default 0, not 300000: what a dead worker ran goes on elsewhere at once",
+    ),
     no_effect("inter.worker.key.ttl.ms", UNSIGNED),
     no_effect("inter.worker.key.generation.algorithm", UNSIGNED),
     no_effect("inter.worker.key.size", UNSIGNED),
@@ -139,7 +142,10 @@ pub const TABLE: &[Setting] = &[
     no_effect("rest.port", REMOVED),
     no_effect("internal.key.converter", REMOVED),
     no_effect("internal.value.converter", REMOVED),
-    honoured("worker.fence.timeout.ms", "our own: for how long a worker that lost sight of the cluster may still act"),
+    honoured(
+        "worker.fence.timeout.ms",
+        "our own: for how long a worker that lost sight of the cluster may still act. 100 to 30000, and the same for all workers of a group: another one is refused",
+    ),
     honoured("task.callback.timeout.ms", "our own: after which time a callback of a plug-in counts as hanging"),
 ];
 

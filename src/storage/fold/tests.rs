@@ -241,6 +241,7 @@ fn joined(nonce: u64) -> MemberRecord {
         rest_url: "http://h:8083/".to_owned(),
         gossip_address: String::new(),
         settled: false,
+        fence_ms: None,
         node_version: "0.1.0".to_owned(),
     }
 }

@@ -90,6 +90,7 @@ fn member(nonce: u64) -> MemberRecord {
         rest_url: "http://h/".into(),
         gossip_address: "h:7".into(),
         settled: false,
+        fence_ms: None,
         node_version: "0".into(),
     }
 }

@@ -23,6 +23,7 @@ fn joined() -> MemberRecord {
         rest_url: "http://h:8083/".into(),
         gossip_address: "h:7946".into(),
         settled: false,
+        fence_ms: None,
         node_version: "0.1.0".into(),
     }
 }

@@ -34,6 +34,7 @@ impl Rig {
             rest_url: format!("http://{}/", listener.local_addr().unwrap()),
             gossip_address: String::new(),
             settled: false,
+            fence_ms: None,
             node_version: "9.9".into(),
         };
         self.append(plan::member_joined(OTHER, record)).await;

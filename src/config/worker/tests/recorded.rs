@@ -28,6 +28,11 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("offset.flush.interval.ms", "values", "a negative time means nothing; Java takes it"),
     ("offset.flush.timeout.ms", "values", "a negative time means nothing; Java takes it"),
     ("task.shutdown.graceful.timeout.ms", "values", "a negative time means nothing; Java takes it"),
+    (
+        "scheduled.rebalance.max.delay.ms",
+        "default",
+        "what a dead worker ran goes on elsewhere at once; Java waits five minutes",
+    ),
     ("rest.advertised.port", "values", "it has to be a port; Java takes any number"),
 ];
 
@@ -47,6 +52,11 @@ fn probes(java: &Recorded) -> (Vec<String>, Vec<String>) {
         (range, _) if range.ends_with(",...]") => {
             let min: i64 = range.trim_start_matches('[').split(',').next().unwrap().parse().unwrap();
             (vec![min.to_string()], vec![(min - 1).to_string()])
+        }
+        (range, _) if range.contains(",...,") => {
+            let (min, max) = range.trim_matches(['[', ']']).split_once(",...,").unwrap();
+            let below = min.parse::<i64>().unwrap() - 1;
+            (texts(&[min, max]), vec![below.to_string()])
         }
         (words, _) => {
             let any_case = words.strip_prefix("(case insensitive) ");
