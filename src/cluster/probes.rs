@@ -109,6 +109,13 @@ impl Probes {
         self.probes.get(&incarnation).is_some_and(|probe| probe.verdict == Verdict::Alive)
     }
 
+    /// Who counted as dead has to be silent anew, unless it is being removed.
+    pub(super) fn forget_dead(&mut self, now: Millis) {
+        for probe in self.probes.values_mut().filter(|probe| probe.is_dead() && probe.tombstone.is_none()) {
+            *probe = Probe::new(now);
+        }
+    }
+
     /// When a member answered last, about itself or another one.
     pub(super) fn contact(&self) -> Option<Millis> {
         self.contact

@@ -117,8 +117,9 @@ impl Watch {
         self.probes.verdict(member, &self.askable, now, actions)
     }
 
-    /// Asks whether anybody is there.
+    /// Asks whether anybody is there, for a worker that is no member.
     pub(super) fn answers(&mut self, now: Millis, actions: &mut Vec<Action>) -> Answers {
+        self.leased_since = None;
         let watched = self.watched.clone();
         if watched.is_empty() {
             return Answers::Alone;
@@ -146,6 +147,10 @@ impl Watch {
         tokens: &mut impl FnMut() -> Token,
         actions: &mut Vec<Action>,
     ) {
+        if leased && self.leased_since.is_none() {
+            // What was true when this worker could do nothing may not be any more: it may have been the one that was cut off.
+            self.probes.forget_dead(now);
+        }
         self.leased_since = leased.then(|| self.leased_since.unwrap_or(now));
         let watched = self.watched.clone();
         for member in &*watched {
