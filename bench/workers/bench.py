@@ -27,12 +27,14 @@ def main():
     work = pathlib.Path(tempfile.mkdtemp(prefix="workers-", dir=ROOT / "target"))
     results = {}
     try:
+        groups = work / "groups"
+        groups.mkdir()
         with contextlib.ExitStack() as stack:
             broker, relays = start_broker(options, work, stack)
             for name in options.scenarios.split(","):
                 print(f"{name}:", file=sys.stderr, flush=True)
                 relayed = {"relayed": True, "kafka_relays": relays} if name in RELAYED else {}
-                with Group(options.node, broker, work / name, **relayed) as group:
+                with Group(options.node, broker, groups / name, **relayed) as group:
                     results[name] = SCENARIOS[name](options, group)
                 print(json.dumps(results[name], indent=1), file=sys.stderr, flush=True)
     except BaseException:

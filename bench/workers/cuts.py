@@ -2,7 +2,7 @@
 
 import time
 
-from death import CALM_SECONDS, begin, moved_between
+from death import CALM_SECONDS, begin, moved_between, share_of
 from report import Window, anew_in_place, tasks_of, verdict
 from relay import Rule
 
@@ -25,10 +25,10 @@ def cut(options, group, cuts):
             heal(group)
             for worker in group.workers:
                 group.await_healthy(worker)
+            # Who was evicted several times comes back late.
+            group.await_loads(lambda loads: min(loads) >= share_of(options, group))
             places = group.await_running()
             group.settle()
-            group.settle()
-            places = group.await_running()
             moved = [unit for unit in before if cut_places.get(unit) != before[unit]]
             windows.append(Window(start, time.monotonic(), tasks_of({*moved, *moved_between(before, places)}), (start - CALM_SECONDS, start)))
             evicted = sum(life != lives_of(group).get(worker) for worker, life in lives.items())
