@@ -6,8 +6,8 @@
 
 use std::error::Error;
 use std::io::Read;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientConfig;
@@ -166,6 +166,8 @@ fn feed(brokers: &str, prefix: &str, topics: usize, rate: u64) -> Outcome {
         .set("bootstrap.servers", brokers)
         .set("enable.idempotence", "true")
         .set("queue.buffering.max.messages", FEED_WAITING)
+        // By default it might wait for 10 s after a broker has come back.
+        .set("reconnect.backoff.max.ms", "100")
         .create()?;
     println!("ready");
     let (ended, start, mut number) = (end_of_input(), Instant::now(), 0);

@@ -55,8 +55,9 @@ impl Pairs {
         }
         let lines = Lines::of((0..PAIRS).map(|pair| group.file(&source(pair))).collect(), line);
         let pairs = Pairs { group, lines };
-        let places = pairs.group.settled(0, UNITS, &[0, 1, 2]).await;
+        pairs.group.settled(0, UNITS, &[0, 1, 2]).await;
         pairs.flows(0, 0..PAIRS).await;
+        let places = pairs.group.settled(0, UNITS, &[0, 1, 2]).await;
         (pairs, places)
     }
 
@@ -159,4 +160,15 @@ pub fn busiest(group: &Group, places: &Places) -> usize {
         (usize::from(!sources.is_empty()) + usize::from(!sinks.is_empty()), sources.len() + sinks.len())
     };
     (0..group.workers.len()).max_by_key(kinds).expect("there are workers")
+}
+
+#[test]
+fn a_second_runner_is_found() {
+    assert_eq!(check_one_runner("behind the last commit", &[0, 1, 2, 3, 2, 3, 4, 5], 4), 2);
+    // What was on the wire when it was frozen.
+    assert_eq!(check_one_runner("late", &[0, 1, 2, 1, 2, 3, 4, 3, 5], 4), 3);
+    for odd in [&[0, 1, 2, 3, 4, 4, 5][..], &[0, 1, 3, 2], &[0, 1, 2, 3, 5]] {
+        let check = || check_one_runner("odd", odd, 2);
+        assert!(std::panic::catch_unwind(check).is_err(), "{odd:?}");
+    }
 }

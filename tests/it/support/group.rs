@@ -117,9 +117,10 @@ impl Group {
 
     /// The members as one of the workers sees them: the incarnation of each worker, none of who is no member.
     pub async fn lives(&self, at: usize) -> Vec<Option<i64>> {
-        let Ok(reply) = self.workers[at].call("GET", "/cluster", None).await else { return Vec::new() };
+        let reply = self.workers[at].get("/cluster").await;
         let members = reply.body.json()["members"].as_array().cloned().unwrap_or_default();
-        let life = |worker: &Worker| members.iter().find(|member| member["worker_id"] == id(worker))?["incarnation"].as_i64();
+        let life =
+            |worker: &Worker| members.iter().find(|member| member["worker_id"] == id(worker))?["incarnation"].as_i64();
         self.workers.iter().map(life).collect()
     }
 

@@ -34,8 +34,12 @@ impl Relay {
     pub async fn start() -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let relay =
-            Relay { port, target: Default::default(), cut: watch::channel(None).0, held: Arc::new(AtomicUsize::new(0)) };
+        let relay = Relay {
+            port,
+            target: Default::default(),
+            cut: watch::channel(None).0,
+            held: Arc::new(AtomicUsize::new(0)),
+        };
         let (target, cut, held) = (relay.target.clone(), relay.cut.subscribe(), relay.held.clone());
         tokio::spawn(async move {
             while let Ok((sender, address)) = listener.accept().await {
