@@ -66,13 +66,13 @@ def start_broker(options, work, stack):
 def parse_options():
     parser = argparse.ArgumentParser(prog="bench/workers/run", description=__doc__.splitlines()[0])
     parser.add_argument("--scenarios", default=",".join(SCENARIOS), help="which, in order (default all)")
-    parser.add_argument("--connectors", type=int, default=60, help="of all but writers, same_name and many (default 60): numbered sources, where workers "
-                        "die half of them sinks")
+    parser.add_argument("--connectors", type=int, default=60,
+                        help="of all but writers, same_name and many (default 60): sources, where workers die half of them sinks")
     parser.add_argument("--workers", type=int, default=3, help="that leave or are killed in turn (default 3)")
     parser.add_argument("--rounds", type=int, default=10, help="of each scenario in which workers end, brokers do, or links (default 10)")
     parser.add_argument("--many", type=int, default=10_000, help="connectors of many (default 10000)")
     parser.add_argument("--node", default=str(ROOT / "target/release/connect-node"), help="the connect-node to measure")
-    parser.add_argument("--keep-logs", action="store_true", help="keep the workers' logs; RUST_LOG says what they hold")
+    parser.add_argument("--keep-logs", action="store_true", help="keep the workers' logs; CONNECT_NODE_LOG says what they hold")
     parser.add_argument("--json", default=str(ROOT / "target/workers.json"), help="where all figures go")
     return parser.parse_args()
 
