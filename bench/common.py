@@ -79,22 +79,29 @@ class Process:
 
 
 class Broker:
-    """One Kafka broker that is its own controller, in a folder of its own."""
+    """One Kafka broker that is its own controller, in a folder of its own. `relayed` names further listeners, each with the port of a
+    relay that it advertises in the place of its own."""
 
-    def __init__(self, work):
+    def __init__(self, work, relayed=None):
         self.work = work
         self.address = f"127.0.0.1:{free_port()}"
+        self.relayed = relayed or {}
+        # Where the relays have to pass on to.
+        self.ports = {name: free_port() for name in self.relayed}
+        self.java = ["java", "-Xmx1g", *JVM, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", class_path()]
+        self.properties = self.work / "broker.properties"
 
     def __enter__(self):
         controller = f"127.0.0.1:{free_port()}"
-        properties = self.work / "broker.properties"
-        write_properties(properties, {
+        own = f"PLAINTEXT://{self.address},CONTROLLER://{controller}"
+        write_properties(self.properties, {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.bootstrap.servers": controller,
-            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.address},CONTROLLER://{controller}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": own + "".join(f",{name}://127.0.0.1:{port}" for name, port in self.ports.items()),
+            "advertised.listeners": own + "".join(f",{name}://127.0.0.1:{port}" for name, port in self.relayed.items()),
+            "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in ["PLAINTEXT", "CONTROLLER", *self.relayed]),
+            "inter.broker.listener.name": "PLAINTEXT",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": self.work / "broker",
             "offsets.topic.replication.factor": "1",
@@ -104,12 +111,10 @@ class Broker:
             "transaction.state.log.num.partitions": "1",
             "group.initial.rebalance.delay.ms": "0",
         })
-        java = ["java", "-Xmx1g", *JVM, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", class_path()]
-        subprocess.run([*java, "kafka.tools.StorageTool", "format", "--standalone", "-t", "AAAAAAAAAAAAAAAAAAAAAQ",
-                        "-c", properties], check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-        self.process = Process([*java, "kafka.Kafka", properties], self.work / "broker.log")
+        subprocess.run([*self.java, "kafka.tools.StorageTool", "format", "--standalone", "-t", "AAAAAAAAAAAAAAAAAAAAAQ",
+                        "-c", self.properties], check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        self.start()
         try:
-            self.await_port()
             self.create_topic("warm-up")
         except BaseException:
             self.process.stop()
@@ -118,6 +123,22 @@ class Broker:
 
     def __exit__(self, *_):
         self.process.stop()
+
+    def start(self):
+        """Also after `stop` or `kill`, with the same data and address. Returns when it takes connections."""
+        self.process = Process([*self.java, "kafka.Kafka", self.properties], self.work / "broker.log")
+        try:
+            self.await_port()
+        except BaseException:
+            self.process.stop()
+            raise
+
+    def stop(self):
+        self.process.stop()
+
+    def kill(self):
+        self.process.child.kill()
+        self.process.child.wait()
 
     def await_port(self):
         host, port = self.address.split(":")

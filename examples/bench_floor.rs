@@ -1,10 +1,14 @@
 //! The floor under bench/side-by-side: what the Kafka client alone costs for the same records, without any Connect around it.
 //!
 //! `produce` sends generated records of 100 bytes, `consume` reads them by the batch call; both print seconds and CPU seconds as JSON.
-//! `create`, `end-offset` and `await-end` are the harness's own tools: a topic of one partition, and its end.
+//! `create`, `end-offset` and `await-end` are the harness's own tools: a topic of one partition, and its end. `feed` is what sinks read
+//! while workers die: numbered lines, each with the time at which it was made, until standard input ends.
 
 use std::error::Error;
-use std::time::{Duration, Instant};
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -15,8 +19,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-const USAGE: &str =
-    "usage: bench_floor (create|end-offset) BROKERS TOPIC | (produce|consume|await-end) BROKERS TOPIC COUNT";
+const USAGE: &str = "usage: bench_floor (create|end-offset) BROKERS TOPIC | (produce|consume|await-end) BROKERS TOPIC COUNT \
+                     | feed BROKERS PREFIX TOPICS LINES_PER_SECOND";
 const RECORD_BYTES: usize = 100;
 const BATCH: usize = 2000;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,6 +28,10 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 /// No record or end offset for so long is a failure.
 const PATIENCE: Duration = Duration::from_secs(300);
 const END_OFFSET_INTERVAL: Duration = Duration::from_millis(10);
+/// Between two looks at which lines of a feed are due.
+const FEED_INTERVAL: Duration = Duration::from_millis(5);
+/// Lines of a feed that wait for a broker that is away.
+const FEED_WAITING: &str = "2000000";
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -38,6 +46,7 @@ fn main() -> Outcome {
         ["produce", brokers, topic, count] => measure(|| produce(brokers, topic, count.parse()?)),
         ["consume", brokers, topic, count] => measure(|| consume(brokers, topic, count.parse()?)),
         ["await-end", brokers, topic, count] => await_end(brokers, topic, count.parse()?),
+        ["feed", brokers, prefix, topics, rate] => feed(brokers, prefix, topics.parse()?, rate.parse()?),
         _ => Err(USAGE.into()),
     }
 }
@@ -144,4 +153,56 @@ fn await_end(brokers: &str, topic: &str, count: i64) -> Outcome {
     }
     Err(format!("{topic} holds {} of {count} records after {} s", end_offset(&consumer, topic)?, PATIENCE.as_secs())
         .into())
+}
+
+/// Writes lines to PREFIX-0, PREFIX-1 and so on until standard input ends, and prints how many each has. Each is in its topic
+/// exactly once, which is checked, so that what a sink lacks or has twice is the sink's.
+fn feed(brokers: &str, prefix: &str, topics: usize, rate: u64) -> Outcome {
+    let names: Vec<String> = (0..topics).map(|number| format!("{prefix}-{number}")).collect();
+    for name in &names {
+        create(brokers, name)?;
+    }
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("enable.idempotence", "true")
+        .set("queue.buffering.max.messages", FEED_WAITING)
+        // By default it might wait for 10 s after a broker has come back.
+        .set("reconnect.backoff.max.ms", "100")
+        .create()?;
+    println!("ready");
+    let (ended, start, mut number) = (end_of_input(), Instant::now(), 0);
+    while !ended.load(Ordering::Relaxed) {
+        while number < start.elapsed().as_millis() as u64 * rate / 1000 {
+            let time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+            let line = format!("{{\"seqno\":{number},\"time_ms\":{time}}}");
+            for name in &names {
+                producer.send(BaseRecord::<(), [u8]>::to(name).payload(line.as_bytes())).map_err(|(error, _)| error)?;
+            }
+            number += 1;
+        }
+        producer.poll(FEED_INTERVAL);
+        std::thread::sleep(FEED_INTERVAL);
+    }
+    producer.flush(FLUSH_TIMEOUT)?;
+    let consumer = consumer(brokers)?;
+    for name in &names {
+        let end = end_offset(&consumer, name)?;
+        if end != number as i64 {
+            return Err(format!("{name} holds {end} of {number} lines").into());
+        }
+    }
+    println!("{number}");
+    Ok(())
+}
+
+/// Becomes true when standard input ends.
+fn end_of_input() -> Arc<AtomicBool> {
+    let ended = Arc::new(AtomicBool::new(false));
+    let tell = ended.clone();
+    std::thread::spawn(move || {
+        // An error is an end as well.
+        drop(std::io::stdin().read_to_end(&mut Vec::new()));
+        tell.store(true, Ordering::Relaxed);
+    });
+    ended
 }

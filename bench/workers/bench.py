@@ -5,6 +5,7 @@ Standard library only. Start it by bench/workers/run, which builds what it needs
 
 import argparse
 import concurrent.futures
+import contextlib
 import json
 import pathlib
 import random
@@ -13,8 +14,12 @@ import sys
 import tempfile
 import time
 
-from common import ROOT, Broker, number
+import cuts
+import death
+from common import ROOT, Broker, free_port, number
 from group import Group, percentile
+from relay import Relay
+from report import Window, tasks_of, verdict
 
 
 def main():
@@ -22,12 +27,16 @@ def main():
     work = pathlib.Path(tempfile.mkdtemp(prefix="workers-", dir=ROOT / "target"))
     results = {}
     try:
-        with Broker(work) as broker:
+        groups = work / "groups"
+        groups.mkdir()
+        with contextlib.ExitStack() as stack:
+            broker, relays = start_broker(options, work, stack)
             for name in options.scenarios.split(","):
                 print(f"{name}:", file=sys.stderr, flush=True)
-                with Group(options.node, broker, work / name) as group:
+                relayed = {"relayed": True, "kafka_relays": relays} if name in RELAYED else {}
+                with Group(options.node, broker, groups / name, **relayed) as group:
                     results[name] = SCENARIOS[name](options, group)
-                print(json.dumps(results[name]), file=sys.stderr, flush=True)
+                print(json.dumps(results[name], indent=1), file=sys.stderr, flush=True)
     except BaseException:
         print(f"logs are kept in {work}", file=sys.stderr)
         raise
@@ -42,14 +51,28 @@ def main():
             print(f"| {what} | {value if isinstance(value, (int, str, list)) else number(value)} |")
 
 
+def start_broker(options, work, stack):
+    """The broker, and for scenarios that need them a relay between it and each worker."""
+    relays = []
+    if set(RELAYED) & set(options.scenarios.split(",")):
+        # Where a relay passes on to is known when the broker is.
+        relays = [stack.enter_context(contextlib.closing(Relay(free_port()))) for _ in range(CUT_WORKERS)]
+    broker = Broker(work, {f"RELAY{number}": relay.port for number, relay in enumerate(relays)})
+    for relay, port in zip(relays, broker.ports.values()):
+        relay.target = port
+    return stack.enter_context(broker), relays
+
+
 def parse_options():
     parser = argparse.ArgumentParser(prog="bench/workers/run", description=__doc__.splitlines()[0])
     parser.add_argument("--scenarios", default=",".join(SCENARIOS), help="which, in order (default all)")
-    parser.add_argument("--connectors", type=int, default=60, help="of join, leave and rolling (default 60)")
-    parser.add_argument("--rounds", type=int, default=10, help="of leave (default 10)")
+    parser.add_argument("--connectors", type=int, default=60,
+                        help="of all but writers, same_name and many (default 60): sources, where workers die half of them sinks")
+    parser.add_argument("--workers", type=int, default=3, help="that leave or are killed in turn (default 3)")
+    parser.add_argument("--rounds", type=int, default=10, help="of each scenario in which workers end, brokers do, or links (default 10)")
     parser.add_argument("--many", type=int, default=10_000, help="connectors of many (default 10000)")
     parser.add_argument("--node", default=str(ROOT / "target/release/connect-node"), help="the connect-node to measure")
-    parser.add_argument("--keep-logs", action="store_true", help="keep the workers' logs; RUST_LOG says what they hold")
+    parser.add_argument("--keep-logs", action="store_true", help="keep the workers' logs; CONNECT_NODE_LOG says what they hold")
     parser.add_argument("--json", default=str(ROOT / "target/workers.json"), help="where all figures go")
     return parser.parse_args()
 
@@ -73,49 +96,6 @@ def join(options, group):
                "its share": share, "units moved": len(moved), "units that ran anew": group.starts() - starts,
                "loads": group.loads(places)}
     return {**figures, **gaps(group, [(begin, time.monotonic(), tasks_of(moved))])}
-
-
-def leave(options, group):
-    """Each worker in turn leaves in order and comes back."""
-    group.start(3)
-    group.create(options.connectors)
-    group.await_running()
-    windows, untouched, took = [], 0, []
-    for round_ in range(options.rounds):
-        worker = round_ % 3
-        before, starts, begin = group.await_running(), group.starts(), time.monotonic()
-        group.stop(worker)
-        took.append(time.monotonic() - begin)
-        places = group.await_running()
-        moved = [unit for unit in before if before[unit] != places[unit]]
-        untouched += group.starts() - starts - len(moved)
-        windows.append((begin, time.monotonic() + 1, tasks_of(moved)))
-        group.restart(worker)
-        group.await_loads(lambda loads, worker=worker: loads[worker] >= 2 * options.connectors // 3)
-        group.await_running()
-        group.settle()
-    return {"orderly ends": options.rounds, "an orderly end, s, median": percentile(sorted(took), 50), "longest": max(took),
-            "untouched units that ran anew": untouched, **gaps(group, windows)}
-
-
-def kill(options, group):
-    """Each worker in turn is killed and comes back."""
-    group.start(3)
-    group.create(options.connectors)
-    group.await_running()
-    windows = []
-    for round_ in range(options.rounds):
-        worker = round_ % 3
-        before, begin = group.await_running(), time.monotonic()
-        group.kill(worker)
-        places = group.await_running()
-        moved = [unit for unit in before if before[unit] != places[unit]]
-        windows.append((begin, time.monotonic() + 1, tasks_of(moved)))
-        group.restart(worker)
-        group.await_loads(lambda loads, worker=worker: loads[worker] >= 2 * options.connectors // 3)
-        group.await_running()
-        group.settle()
-    return {"kills": options.rounds, **gaps(group, windows)}
 
 
 def rolling(options, group):
@@ -196,33 +176,19 @@ def many(options, group):
             "second worker ready after, s": ready, "load even after, s": level, "pause acted on after, s": time.monotonic() - begin}
 
 
-def tasks_of(units):
-    return {unit.rpartition("/")[0] for unit in units if not unit.endswith("/connector")}
-
-
 def gaps(group, windows):
     """Lost and doubled records of all connectors, and how long those that moved were silent."""
-    records = group.records()
-    lost = doubled = 0
-    for entries in records.values():
-        numbers = [seqno for _, seqno in entries]
-        lost += len(set(range(max(numbers, default=-1) + 1)) - set(numbers))
-        doubled += len(numbers) - len(set(numbers))
-    silent = sorted(longest_gap(records[name], begin, end) for begin, end, names in windows for name in names)
-    if not silent:
-        return {"lost": lost, "doubled": doubled}
-    return {"lost": lost, "doubled": doubled, "silence of a moved task, s, median": percentile(silent, 50),
-            "p99": percentile(silent, 99), "longest silence, s": silent[-1]}
+    return verdict(group, [Window(begin, end, names, None) for begin, end, names in windows])
 
 
-def longest_gap(entries, begin, end):
-    """Between two records, in seconds, of those that touch the window."""
-    times = [at for at, _ in entries]
-    pairs = [(a, b) for a, b in zip(times, times[1:]) if b >= begin and a <= end]
-    return max((b - a for a, b in pairs), default=0.0)
-
-
-SCENARIOS = {"join": join, "leave": leave, "kill": kill, "rolling": rolling, "writers": writers, "same_name": same_name, "many": many}
+SCENARIOS = {"join": join, "leave": death.leave, "kill": death.kill, "rolling": rolling, "writers": writers, "same_name": same_name,
+             "many": many, "two_at_once": death.two_at_once, "all_at_once": death.all_at_once, "young": death.young,
+             "suspend": death.suspend, "broker": death.broker, "writers_kill": death.writers_kill, "cut_gossip": cuts.cut_gossip,
+             "cut_kafka": cuts.cut_kafka, "cut_both": cuts.cut_both}
+# Those in which workers speak to each other and to Kafka through relays.
+RELAYED = ["cut_gossip", "cut_kafka", "cut_both"]
+# Workers of these.
+CUT_WORKERS = 3
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ mod acl;
 mod backend;
 mod bad_input;
 mod conditions;
+mod deaths;
 mod embedded;
 mod golden;
 mod guards;

@@ -3,10 +3,12 @@
 pub mod broker;
 mod crash;
 pub mod faulty;
+pub mod group;
 pub mod java_worker;
 pub mod kafka_lib;
 pub mod node;
 pub mod process;
+pub mod relay;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};

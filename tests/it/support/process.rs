@@ -48,6 +48,7 @@ pub fn binary() -> String {
 pub struct Worker {
     directory: Directory,
     url: String,
+    id: String,
     /// What runs with the settings.
     pub(super) program: Vec<String>,
     /// Variables of its environment.
@@ -142,7 +143,10 @@ impl Worker {
         // The last line of a name counts.
         lines.extend(settings.iter().map(|(name, value)| format!("{name}={value}")));
         fs::write(directory.0.path().join("worker.properties"), lines.join("\n") + "\n").unwrap();
-        Worker { directory, url: format!("http://127.0.0.1:{port}"), program, environment: Vec::new(), child: None }
+        let advertised = settings.iter().rev().find(|(name, _)| *name == "rest.advertised.port");
+        let id = format!("127.0.0.1:{}", advertised.map_or(port.to_string(), |(_, port)| (*port).to_owned()));
+        let url = format!("http://127.0.0.1:{port}");
+        Worker { directory, url, id, program, environment: Vec::new(), child: None }
     }
 
     /// A directory of its own for what its connectors read and write.
@@ -165,6 +169,22 @@ impl Worker {
     /// `http://127.0.0.1:PORT`.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        let port = self.url.rsplit(':').next().and_then(|port| port.parse().ok());
+        port.expect("the URL was made with a port")
+    }
+
+    /// Its name in the group: the address that it advertises.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The number of its process.
+    pub fn process(&self) -> u32 {
+        self.child.as_ref().and_then(Child::id).expect("the worker runs")
     }
 
     /// Starts the process. What it logs is appended to what earlier lives logged.
@@ -200,8 +220,7 @@ impl Worker {
 
     /// Sends a signal and does not wait.
     pub async fn signal(&self, name: &str) {
-        let process = self.child.as_ref().and_then(Child::id).expect("the worker runs");
-        let sent = Command::new("kill").args(["-s", name, &process.to_string()]).status().await.unwrap();
+        let sent = Command::new("kill").args(["-s", name, &self.process().to_string()]).status().await.unwrap();
         assert!(sent.success());
     }
 

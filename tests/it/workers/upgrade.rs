@@ -3,6 +3,8 @@
 //! The later one is this version behind [`Later`], which adds to each of its records what this version does not know. It reads as this version does,
 //! so that it has to make do with its own records, too.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +20,8 @@ use connect_node::plugins::Registry;
 use serde_json::Value;
 
 use super::*;
-use crate::support::process::{PATIENCE, PROPERTIES_VARIABLE};
+use crate::kills::oracle::{Tail, backend};
+use crate::support::process::{PATIENCE, PROPERTIES_VARIABLE, Worker};
 
 /// Which connectors there are: two units each.
 const CONNECTORS: usize = 6;
