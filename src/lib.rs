@@ -7,6 +7,7 @@ pub mod config;
 pub mod connectors;
 pub mod converters;
 pub mod evict;
+pub mod gossip;
 pub mod hand_back;
 pub mod json;
 pub mod logging;

@@ -17,7 +17,7 @@ const CLIENT_NAME: &str = "connect-standalone";
 /// Settings of distributed workers. They may stand in the file, since many people keep one file for both, and mean nothing.
 const DISTRIBUTED_KEYS: &[&str] =
     &["group.id", "exactly.once.source.support", "worker.fence.timeout.ms", "scheduled.rebalance.max.delay.ms"];
-const DISTRIBUTED_PREFIXES: &[&str] = &["config.storage.", "offset.storage.", "status.storage."];
+const DISTRIBUTED_PREFIXES: &[&str] = &["config.storage.", "offset.storage.", "status.storage.", "cluster."];
 
 /// The configuration of a standalone worker.
 #[derive(Debug, Clone, PartialEq)]

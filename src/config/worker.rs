@@ -2,7 +2,7 @@
 //!
 //! The keys, their types and defaults are Java's, with two differences: the group and the three topics have the names as defaults
 //! that Kafka's example file gives them, and there are keys of our own (`worker.fence.timeout.ms`,
-//! `task.callback.timeout.ms`).
+//! `task.callback.timeout.ms`, `cluster.*`).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,9 +17,11 @@ use super::override_policy::OverridePolicy;
 use super::properties;
 
 mod definition;
+mod gossip;
 pub mod table;
 
 use definition::definition;
+pub use gossip::{GossipConfig, SECRET_MIN_BYTES};
 
 /// A group of settings with its own plug-in class.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,6 +116,8 @@ pub struct WorkerConfig {
     pub scheduled_rebalance_max_delay: Duration,
     /// After which time a callback of a plug-in counts as hanging.
     pub task_callback_timeout: Duration,
+    /// How workers find each other and notice each other's death.
+    pub gossip: GossipConfig,
     /// Client settings of the worker's own clients: those for the internal topics.
     pub client: Props,
     /// For the producers of source tasks: `producer.*` without the prefix, over those of the worker's own clients.
@@ -234,6 +238,7 @@ impl WorkerConfig {
                 config.int("scheduled.rebalance.max.delay.ms").unsigned_abs().into(),
             ),
             task_callback_timeout: duration("task.callback.timeout.ms"),
+            gossip: gossip::parse(&config)?,
             client: clients.worker,
             producer: clients.producer,
             consumer: clients.consumer,

@@ -30,7 +30,7 @@ pub fn definition() -> ConfigDef {
     let definition = storage(definition, "config", "connect-configs", None);
     let definition = storage(definition, "offset", "connect-offsets", Some(25));
     let definition = storage(definition, "status", "connect-status", Some(5));
-    rest(timeouts(converters(definition)))
+    super::gossip::define(rest(timeouts(converters(definition))))
 }
 
 /// One internal topic; without `partitions` it always has one.

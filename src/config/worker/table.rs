@@ -147,6 +147,20 @@ pub const TABLE: &[Setting] = &[
         "our own: for how long a worker that lost sight of the cluster may still act. 100 to 30000, and the same for all workers of a group: another one is refused",
     ),
     honoured("task.callback.timeout.ms", "our own: after which time a callback of a plug-in counts as hanging"),
+    honoured(
+        "cluster.listener",
+        "our own: where gossip listens, UDP, as host:port; without it, at the host and port of the REST listener",
+    ),
+    honoured(
+        "cluster.advertised.listener",
+        "our own: what other workers send gossip to, as host:port; without it, the advertised host and port of REST",
+    ),
+    honoured("cluster.seeds", "our own: where other workers may be, beside those that the config topic names"),
+    honoured(
+        "cluster.secret",
+        "our own: what the key of the gossip is made of, at least 16 bytes, the same at all workers; without it, the \
+         session key in the config topic",
+    ),
 ];
 
 /// What follows one of these belongs to a plug-in, a client or a topic.

@@ -10,7 +10,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("hand_back", &["actors", "storage", "backend", "config", "cluster", "connect_api"]),
     ("evict", &["actors"]),
     ("rest", &["actors", "plugins", "metrics", "connect_api"]),
-    ("actors", &["cluster", "plugins", "pipeline", "storage", "backend", "config", "metrics", "connect_api"]),
+    ("actors", &["cluster", "gossip", "plugins", "pipeline", "storage", "backend", "config", "metrics", "connect_api"]),
     ("pipeline", &["storage", "backend", "metrics", "connect_api"]),
     ("storage", STORAGE),
     ("plugins", &["connectors", "converters", "transforms", "connect_api"]),
@@ -20,6 +20,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["connect_api"]),
     ("backend", &["connect_api"]),
     ("cluster", &[]),
+    ("gossip", &[]),
     ("simulation", &["cluster"]),
     ("json", &["connect_api"]),
     ("metrics", &[]),
@@ -54,8 +55,11 @@ pub const CRATES: &[(&str, &[&str])] = &[
     ("rdkafka", &["src/backend/kafka/"]),
     ("rdkafka_sys", &["src/backend/kafka/"]),
     ("redb", &["src/backend/embedded/"]),
-    ("chitchat", &["src/cluster/gossip.rs"]),
-    ("bincode", &["src/cluster/wire.rs", "src/backend/embedded/"]),
+    ("chitchat", &["src/gossip/"]),
+    ("chacha20poly1305", &["src/gossip/"]),
+    ("hkdf", &["src/gossip/"]),
+    ("sha2", &["src/gossip/"]),
+    ("bincode", &["src/gossip/wire.rs", "src/backend/embedded/"]),
 ];
 
 /// Crates that the plug-in interface must not make a part of itself.
