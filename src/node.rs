@@ -239,7 +239,8 @@ fn identity(config: &WorkerConfig, address: SocketAddr) -> Identity {
     let host = config.rest_advertised_host_name.clone().or(listened).unwrap_or_else(host_name);
     let port = config.rest_advertised_port.unwrap_or(address.port());
     let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
-    Identity { worker_id: format!("{host}:{port}"), rest_url: format!("http://{host}:{port}/") }
+    let process = format!("{:016x}", fastrand::u64(..));
+    Identity { worker_id: format!("{host}:{port}"), rest_url: format!("http://{host}:{port}/"), process }
 }
 
 fn host_name() -> String {

@@ -20,6 +20,7 @@ mod connector_pump;
 mod lease;
 mod messages;
 mod offset_committer;
+pub mod peers;
 mod precondition;
 mod prepared;
 pub mod probe;
