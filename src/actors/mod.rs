@@ -8,6 +8,7 @@
 //!   OffsetCommitter one per task, restartable without it
 //! ```
 
+pub mod advertised;
 pub mod deps;
 pub mod handle;
 pub mod herder;
