@@ -14,7 +14,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Mutex, oneshot};
+use tracing::Instrument;
 
+use crate::actors::advertised;
 use crate::actors::clients;
 use crate::actors::deps::Deps;
 use crate::actors::handle::HerderHandle;
@@ -104,6 +106,7 @@ impl Node {
             .map_or_else(open, Ok)
             .map_err(|error| anyhow!("bootstrap.servers={}: {error}", config.bootstrap_servers))?;
         let offset_file = offset_file.map(Arc::new);
+        let standalone = offset_file.is_some();
         let internal = match &offset_file {
             None => backend.clone(),
             Some(_) => backend::open(&unique_memory(), &settings)?,
@@ -132,6 +135,9 @@ impl Node {
         let deps = Arc::new(Deps { config, backend, internal, offset_file, registry, metrics, pumps: pump_threads });
         let ended = stopped.clone();
         let actors = thread::Builder::new().name("actors".into()).spawn(move || run_actors(deps, parts, ended))?;
+        if !standalone {
+            check_advertised(&rest, &identity);
+        }
         let url = identity.rest_url;
         Ok(Node {
             herder,
@@ -187,9 +193,20 @@ impl Node {
     }
 }
 
+/// In the background: others ask for this worker at that address, which nobody else would tell it.
+fn check_advertised(rest: &Runtime, identity: &Identity) {
+    let (identity, span) = (identity.clone(), worker_span(identity));
+    rest.spawn(async move { advertised::check(&identity).await }.instrument(span));
+}
+
+/// What all lines of the log that are about this worker begin with.
+fn worker_span(identity: &Identity) -> tracing::Span {
+    tracing::error_span!("worker", worker = identity.worker_id)
+}
+
 fn run_actors(deps: Arc<Deps>, parts: HerderParts, stopped: Stopped) {
-    // What all lines of the log of this thread, and of the pumps of its actors, begin with.
-    let _worker = tracing::error_span!("worker", worker = parts.identity.worker_id).entered();
+    // For this thread, and for the pumps of its actors.
+    let _worker = worker_span(&parts.identity).entered();
     actix::System::new().block_on(async move {
         let (ends, ended) = oneshot::channel();
         let worker = supervision::start_watched(
@@ -239,7 +256,8 @@ fn identity(config: &WorkerConfig, address: SocketAddr) -> Identity {
     let host = config.rest_advertised_host_name.clone().or(listened).unwrap_or_else(host_name);
     let port = config.rest_advertised_port.unwrap_or(address.port());
     let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
-    Identity { worker_id: format!("{host}:{port}"), rest_url: format!("http://{host}:{port}/") }
+    let process = format!("{:016x}", fastrand::u64(..));
+    Identity { worker_id: format!("{host}:{port}"), rest_url: format!("http://{host}:{port}/"), process }
 }
 
 fn host_name() -> String {

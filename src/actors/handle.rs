@@ -15,7 +15,7 @@ pub use super::cluster_view::{
     ClusterView, Evicted, HolderView, MemberView, UNITS_MAX, UnitView, UnitsPage, WorkerView,
 };
 pub use super::precondition::{Precondition, Versions};
-pub use super::probe::WorkerIdentity;
+pub use super::probe::{Reaches, WorkerIdentity};
 pub use crate::config::connector::{ConfigInfo, ConfigInfos};
 pub use crate::storage::config_records::TargetState;
 
@@ -274,6 +274,15 @@ pub enum HerderRequest {
     Health(Reply<String>),
     /// Who this process is, for other workers that probe it.
     Identity(Reply<WorkerIdentity>),
+    /// Whether this worker reaches another one, for a third that does not.
+    Reaches {
+        /// The worker to probe.
+        worker_id: String,
+        /// With which it joined; another life of it is another worker.
+        nonce: u64,
+        /// Whether it answered.
+        reply: Reply<Reaches>,
+    },
     /// The members, what this worker knows of the units, and what they wait for; without a page no units.
     Cluster(Option<UnitsPage>, Reply<ClusterView>),
     /// Removes another worker from the members.

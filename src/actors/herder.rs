@@ -17,6 +17,7 @@ mod task_configs;
 #[cfg(test)]
 mod tests;
 mod units;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -24,10 +25,12 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::stream;
+use tokio::sync::Semaphore;
 
 use super::deps::Deps;
 use super::handle::{HerderError, HerderRequest, Reply};
 use super::lease::{self, Lease, PartitionLease};
+use super::peers::Peers;
 use super::shutdown::LEFT_BEHIND;
 use super::status::{StatusActor, StatusAnswer};
 use super::supervision::{self, Restarts, backoff};
@@ -42,6 +45,7 @@ use crate::storage::status_store::{StatusState, StatusStore, StatusUpdate};
 pub use open::{HerderParts, Identity, Stop, Stopped};
 use restarts::AskedRestart;
 use units::Running;
+use watch::{ASKED_PROBES_MAX, Suspected};
 
 /// How long a handed-over request of the control plane to the brokers may take.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -102,6 +106,10 @@ pub struct Herder {
     /// Whether the transactional id was taken, or is being tried for.
     id_asked_for: bool,
     cluster_id: Option<String>,
+    /// Those that it watches.
+    peers: Peers,
+    /// For each probe that others have asked for.
+    asked_probes: Arc<Semaphore>,
 }
 
 /// The internal topics, and who writes statuses.
@@ -115,7 +123,7 @@ struct Logs {
 
 impl Herder {
     /// A herder that has read nothing.
-    pub fn new(number: u64, parts: HerderParts, deps: Arc<Deps>, worker: Addr<Worker>) -> Self {
+    pub fn new(number: u64, parts: HerderParts, deps: Arc<Deps>, worker: Addr<Worker>, address: Addr<Herder>) -> Self {
         let settings = Settings {
             worker_id: (&*parts.identity.worker_id).into(),
             fence_ms: deps.config.worker_fence_timeout.as_millis() as u64,
@@ -155,6 +163,8 @@ impl Herder {
             ends_unknown: false,
             id_asked_for: false,
             cluster_id: None,
+            peers: Peers::new(move |nonce| address.do_send(Suspected(nonce))),
+            asked_probes: Arc::new(Semaphore::new(ASKED_PROBES_MAX)),
         }
     }
 

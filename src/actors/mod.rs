@@ -8,6 +8,7 @@
 //!   OffsetCommitter one per task, restartable without it
 //! ```
 
+pub mod advertised;
 pub mod deps;
 pub mod handle;
 pub mod herder;
@@ -20,6 +21,7 @@ mod connector_pump;
 mod lease;
 mod messages;
 mod offset_committer;
+pub mod peers;
 mod precondition;
 mod prepared;
 pub mod probe;

@@ -53,7 +53,7 @@ impl Worker {
         let number = self.herders;
         let (parts, deps) = (self.herder_parts.clone(), self.deps.clone());
         self.herder = Some(supervision::start_watched(
-            move |_| Herder::new(number, parts, deps, worker),
+            move |context| Herder::new(number, parts, deps, worker, context.address()),
             move |panic| ends.do_send(ChildEnded { child: Child::Herder, panic }),
         ));
     }

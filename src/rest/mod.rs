@@ -23,6 +23,7 @@ mod tasks;
 use std::time::Duration;
 
 use crate::actors::handle::HerderHandle;
+use crate::actors::peers::UNUSED_MAX;
 use crate::metrics::Metrics;
 use crate::plugins::Registry;
 
@@ -40,6 +41,9 @@ pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the head of a request may take to arrive, and how long a connection may idle (Jetty idles 30 s as well).
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+// Another worker holds a connection to this one, and would suspect it if the connection ended while it is in use.
+const _: () = assert!(UNUSED_MAX.as_secs() < HEADER_READ_TIMEOUT.as_secs());
 
 /// How long a client may leave an answer unread before its connection is dropped.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);

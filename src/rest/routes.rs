@@ -51,6 +51,7 @@ routes! {
     "/connector-plugins/{plugin}/config/validate"  => PUT plugins::validate;
     "/cluster"                                     => GET cluster::view;
     "/cluster/self"                                => GET cluster::identity;
+    "/cluster/reaches"                             => GET cluster::reaches;
     "/cluster/members/{member}/evict"              => POST cluster::evict;
 }
 

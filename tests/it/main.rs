@@ -13,6 +13,7 @@ mod kafka_client;
 mod kills;
 mod leader_change;
 mod lifecycle;
+mod listeners;
 mod plugins;
 mod rest;
 mod scenarios;

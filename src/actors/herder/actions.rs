@@ -3,7 +3,6 @@
 use actix::prelude::*;
 
 use super::*;
-use crate::actors::probe;
 use crate::actors::status::{Purpose, WriteStatus};
 use crate::cluster::{
     Action, AppendFailure, ExitReason, Incarnation, MemberState, Nonce, ProbeAnswer, RegisterFields, Token, WorkerId,
@@ -161,7 +160,7 @@ impl Herder {
 
     fn probe(&mut self, worker: WorkerId, incarnation: Incarnation, nonce: Nonce, context: &mut Context<Self>) {
         let url = self.state.member(&worker.0).map(|member| member.record.rest_url.clone()).unwrap_or_default();
-        let request = async move { probe::lives(&url, nonce).await };
+        let request = self.peers.probe(url, nonce);
         context.spawn(request.into_actor(self).map(move |alive, herder, context| {
             if !alive {
                 tracing::info!(%worker, "a worker of this group does not answer");

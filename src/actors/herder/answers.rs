@@ -43,7 +43,8 @@ impl Herder {
         match request {
             HerderRequest::ServerInfo(reply) => answer(reply, self.server_info()),
             HerderRequest::Health(reply) => answer(reply, self.health()),
-            HerderRequest::Identity(reply) => answer(reply, self.identity()),
+            HerderRequest::Identity(reply) => answer(reply, Ok(self.identity())),
+            HerderRequest::Reaches { worker_id, nonce, reply } => self.reaches(&worker_id, nonce, reply, context),
             HerderRequest::Cluster(page, reply) => answer(reply, self.cluster_view(page.as_ref())),
             HerderRequest::Connectors(reply) => {
                 answer(reply, ready.map(|()| self.state.connectors().map(|(name, _)| name.to_owned()).collect()));
@@ -93,13 +94,13 @@ impl Herder {
         }
     }
 
-    fn identity(&self) -> HerderResult<WorkerIdentity> {
-        let worker_id = self.parts.identity.worker_id.clone();
-        let member = self.state.member(&worker_id).ok_or_else(|| HerderError::Unavailable(self.starting.clone()))?;
+    fn identity(&self) -> WorkerIdentity {
+        let Identity { worker_id, process, .. } = self.parts.identity.clone();
+        let member = self.state.member(&worker_id);
         // Under a foreign record of the own id this answer is for the other process, which is what it asks about.
-        let own = self.plane.incarnation() == Some(member.incarnation());
-        let nonce = if own { member.record.nonce.0.to_string() } else { String::new() };
-        Ok(WorkerIdentity { worker_id, nonce })
+        let own = member.filter(|member| self.plane.incarnation() == Some(member.incarnation()));
+        let nonce = own.map(|member| member.record.nonce.0.to_string()).unwrap_or_default();
+        WorkerIdentity { worker_id, nonce, process }
     }
 
     fn tasks(&self, name: &str) -> HerderResult<Vec<TaskInfo>> {

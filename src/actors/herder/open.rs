@@ -22,6 +22,8 @@ pub struct Identity {
     pub worker_id: String,
     /// Advertised URL of its REST API.
     pub rest_url: String,
+    /// Made up by the process, so that it knows itself at its address also before it has joined.
+    pub process: String,
 }
 
 /// How the worker ended.

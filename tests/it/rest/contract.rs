@@ -197,6 +197,25 @@ async fn what_is_demanded_reaches_the_herder() {
 }
 
 #[tokio::test]
+async fn what_workers_ask_each_other() {
+    let server = server().await;
+    let identity = server.get("/cluster/self").await.json();
+    assert_eq!(identity, json!({"worker_id": "w:1", "nonce": "7", "process": "p"}));
+    let max = u64::MAX;
+    let reaches = server.get(&format!("/cluster/reaches?worker_id=w%3A1&nonce={max}")).await;
+    assert_eq!((reaches.status, reaches.json()), (200, json!({"reaches": true})));
+    assert_eq!(server.take_seen(), [format!("reaches \"w:1\" {max}")]);
+    server.get("/cluster/reaches?worker_id=none&nonce=1").await.error(404);
+    server.take_seen();
+    for query in
+        ["", "?worker_id=w", "?nonce=1", "?worker_id=&nonce=1", "?worker_id=w&nonce=-1", "?worker_id=w&nonce=x"]
+    {
+        server.get(&format!("/cluster/reaches{query}")).await.error(400);
+    }
+    assert!(server.take_seen().is_empty());
+}
+
+#[tokio::test]
 async fn the_cluster_and_evictions() {
     let server = server().await;
     let view = server.get("/cluster").await.json();

@@ -9,7 +9,8 @@ use connect_api::{ConfigKey, ConfigValue, Importance, Type, Width};
 use connect_node::actors::handle::{
     ClusterView, ConfigInfo, ConfigInfos, ConnectorInfo, ConnectorOffset, ConnectorOffsets, ConnectorStateInfo,
     ConnectorStatus, ConnectorTaskId, ConnectorType, Evicted, HerderError, HerderHandle, HerderRequest, HerderResult,
-    HolderView, MemberView, Precondition, ServerInfo, TaskInfo, TaskStateInfo, UnitView, WorkerIdentity, WorkerView,
+    HolderView, MemberView, Precondition, Reaches, ServerInfo, TaskInfo, TaskStateInfo, UnitView, WorkerIdentity,
+    WorkerView,
 };
 use connect_node::metrics::Metrics;
 use connect_node::plugins::Registry;
@@ -202,7 +203,15 @@ pub async fn fake_herder(mut queue: mpsc::Receiver<HerderRequest>, seen: Arc<Mut
             }
             HerderRequest::Health(reply) => drop(reply.send(Ok("all is well".into()))),
             HerderRequest::Identity(reply) => {
-                drop(reply.send(Ok(WorkerIdentity { worker_id: "w:1".into(), nonce: "7".into() })));
+                drop(reply.send(Ok(WorkerIdentity {
+                    worker_id: "w:1".into(),
+                    nonce: "7".into(),
+                    process: "p".into(),
+                })));
+            }
+            HerderRequest::Reaches { worker_id, nonce, reply } => {
+                note(format!("reaches {worker_id:?} {nonce}"));
+                answer(&worker_id, reply, || Reaches { reaches: true });
             }
             HerderRequest::Cluster(page, reply) => {
                 note(format!("cluster {:?}", page.as_ref().map(|page| &page.after)));

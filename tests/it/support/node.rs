@@ -319,6 +319,11 @@ impl TestNode {
         self.node.as_ref().is_some_and(Node::is_running)
     }
 
+    /// Asks for an orderly end and does not wait for it.
+    pub fn ask_to_end(&self) {
+        self.node.as_ref().expect("only stop and drop take it").shut_down();
+    }
+
     /// Ends it in an orderly way and says how long that took.
     pub async fn stop(self) -> Duration {
         let (time, end) = self.try_stop().await;

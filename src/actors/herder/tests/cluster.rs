@@ -11,7 +11,8 @@ use crate::storage::config_store::NotEvicted;
 use crate::storage::plan;
 use crate::storage::topic_log::{CompareError, LogError};
 
-const OTHER: &str = "x:1";
+pub(super) const OTHER: &str = "x:1";
+pub(super) const NONCE: Nonce = Nonce(99);
 
 impl Rig {
     async fn view(&self, page: Option<UnitsPage>) -> HerderResult<ClusterView> {
@@ -24,21 +25,26 @@ impl Rig {
 
     /// Writes the record of another worker, which takes connections and says nothing: it is not evicted as long as the listener is kept and
     /// a probe has not given up, which takes seconds.
-    async fn joined_by_another(&self) -> TcpListener {
+    pub(super) async fn joined_by_another(&self) -> TcpListener {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        self.joined_by_another_at(&format!("http://{}/", listener.local_addr().unwrap())).await;
+        listener
+    }
+
+    /// Writes the record of another worker.
+    pub(super) async fn joined_by_another_at(&self, url: &str) {
         let record = MemberRecord {
             state: MemberState::Joined,
-            nonce: Nonce(99),
+            nonce: NONCE,
             incarnation: None,
             group_id: "workers".into(),
-            rest_url: format!("http://{}/", listener.local_addr().unwrap()),
+            rest_url: url.into(),
             gossip_address: String::new(),
             settled: false,
             fence_ms: None,
             node_version: "9.9".into(),
         };
         self.append(plan::member_joined(OTHER, record)).await;
-        listener
     }
 
     /// The reason in the header of the last record of a member.
