@@ -20,7 +20,7 @@ use prometheus::{Registry, TextEncoder};
 
 mod series;
 
-use series::{CONNECTOR_TASKS, TASK_SERIES, TASK_STATUS, TaskSeries, WORKER_SERIES, WorkerSeries};
+use series::{CONNECTOR_TASKS, GOSSIP_DATAGRAMS, TASK_SERIES, TASK_STATUS, TaskSeries, WORKER_SERIES, WorkerSeries};
 
 /// All metrics of a worker. Clones share their values.
 #[derive(Clone)]
@@ -32,6 +32,7 @@ pub struct Metrics {
 struct Shared {
     worker: WorkerMetrics,
     tasks: Mutex<BTreeMap<TaskKey, Arc<TaskMetrics>>>,
+    gossip: Mutex<Option<Box<GossipCounts>>>,
 }
 
 /// Connector and number of a task.
@@ -281,7 +282,8 @@ impl Default for Metrics {
 impl Metrics {
     /// Everything at 0, and no task.
     pub fn new() -> Self {
-        let shared = Arc::new(Shared { worker: WorkerMetrics::new(), tasks: Mutex::default() });
+        let shared =
+            Arc::new(Shared { worker: WorkerMetrics::new(), tasks: Mutex::default(), gossip: Mutex::default() });
         let registry = Registry::new();
         let collector = WorkerCollector { shared: shared.clone(), descriptions: descriptions() };
         registry.register(Box::new(collector)).expect(
@@ -293,6 +295,11 @@ impl Metrics {
     /// The values of the worker itself.
     pub fn worker(&self) -> &WorkerMetrics {
         &self.shared.worker
+    }
+
+    /// Where the counts of datagrams of gossip are, by what became of them.
+    pub fn set_gossip(&self, counts: impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static) {
+        *self.shared.gossip.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(counts));
     }
 
     /// Begins the series of a task. A task of the same name that is still registered gives up its series.
@@ -315,11 +322,18 @@ impl Metrics {
 }
 
 impl Shared {
+    /// Empty without gossip.
+    fn gossip(&self) -> Vec<(&'static str, u64)> {
+        self.gossip.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|counts| counts()).unwrap_or_default()
+    }
+
     fn tasks(&self) -> MutexGuard<'_, BTreeMap<TaskKey, Arc<TaskMetrics>>> {
         // the map is whole after each of its operations, so a panic elsewhere does not spoil it
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+type GossipCounts = dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync;
 
 struct WorkerCollector {
     shared: Arc<Shared>,
@@ -333,7 +347,11 @@ impl Collector for WorkerCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let tasks = self.shared.tasks().clone();
-        families(&self.shared.worker, &tasks, Instant::now())
+        let mut families = families(&self.shared.worker, &tasks, Instant::now());
+        let gossip = self.shared.gossip().into_iter();
+        let gossip = gossip.map(|(outcome, count)| metric(MetricType::COUNTER, vec![label("outcome", outcome)], count));
+        families.push(family(GOSSIP_DATAGRAMS.0, GOSSIP_DATAGRAMS.1, MetricType::COUNTER, gossip.collect()));
+        families
     }
 }
 
@@ -344,6 +362,7 @@ fn descriptions() -> Vec<Desc> {
         .map(|series| (series.name, series.help, vec![]))
         .chain(TASK_SERIES.iter().map(|series| (series.name, series.help, task())))
         .chain([
+            (GOSSIP_DATAGRAMS.0, GOSSIP_DATAGRAMS.1, vec!["outcome".to_owned()]),
             (CONNECTOR_TASKS.0, CONNECTOR_TASKS.1, vec!["connector".to_owned(), "state".to_owned()]),
             (TASK_STATUS.0, TASK_STATUS.1, [task(), vec!["status".to_owned()]].concat()),
         ]);

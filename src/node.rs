@@ -5,7 +5,7 @@
 
 mod signals;
 
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -18,6 +18,7 @@ use tracing::Instrument;
 
 use crate::actors::advertised;
 use crate::actors::clients;
+use crate::actors::cluster::Place;
 use crate::actors::deps::Deps;
 use crate::actors::handle::HerderHandle;
 use crate::actors::herder::{HerderParts, Identity, Stop, Stopped};
@@ -98,7 +99,10 @@ impl Node {
         check_converters(&config, &registry)?;
         let listeners = config.listeners.iter().map(bind).collect::<Result<Vec<_>>>()?;
         let address = listeners.first().context("listeners is empty")?.local_addr()?;
-        let identity = identity(&config, address);
+        let mut identity = identity(&config, address);
+        if offset_file.is_none() && !backend::is_of_one_process(&config.bootstrap_servers) {
+            identity.gossip = Some(gossip_place(&config, address, &identity)?);
+        }
         let metrics = Metrics::new();
         let settings = clients::connection(&config)?;
         let open = || backend::open(&config.bootstrap_servers, &settings);
@@ -257,7 +261,35 @@ fn identity(config: &WorkerConfig, address: SocketAddr) -> Identity {
     let port = config.rest_advertised_port.unwrap_or(address.port());
     let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
     let process = format!("{:016x}", fastrand::u64(..));
-    Identity { worker_id: format!("{host}:{port}"), rest_url: format!("http://{host}:{port}/"), process }
+    Identity { worker_id: format!("{host}:{port}"), rest_url: format!("http://{host}:{port}/"), gossip: None, process }
+}
+
+/// Gossip listens at the address and the port number of REST, and is advertised like it, unless the settings say otherwise.
+fn gossip_place(config: &WorkerConfig, rest: SocketAddr, identity: &Identity) -> Result<Place> {
+    let advertised = |port: u16| {
+        let host = identity.worker_id.rsplit_once(':').map_or(&*identity.worker_id, |(host, _)| host);
+        format!("{host}:{port}")
+    };
+    let (listen, own) = match &config.gossip.listener {
+        None => (rest, identity.worker_id.clone()),
+        Some(listener) => {
+            let listen = udp_address(listener)?;
+            (listen, advertised(listen.port()))
+        }
+    };
+    Ok(Place { listen, advertised: config.gossip.advertised_listener.clone().unwrap_or(own) })
+}
+
+/// Where a listener of gossip is; a port that the system chooses is chosen here, since the others have to be told.
+fn udp_address(listener: &Listener) -> Result<SocketAddr> {
+    let host = listener.host.as_deref().unwrap_or("0.0.0.0");
+    let addresses = (host, listener.port).to_socket_addrs();
+    let addresses: Vec<_> =
+        addresses.with_context(|| format!("cluster.listener: {host} cannot be resolved"))?.collect();
+    let socket = UdpSocket::bind(&*addresses);
+    Ok(socket
+        .with_context(|| format!("cluster.listener: cannot listen on {host}:{} (UDP)", listener.port))?
+        .local_addr()?)
 }
 
 fn host_name() -> String {

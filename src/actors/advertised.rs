@@ -55,7 +55,7 @@ mod tests {
     use crate::actors::probe::test_worker::{self, STEADY, Script, TestWorker, Then};
 
     fn at(url: &str) -> Identity {
-        Identity { worker_id: "w:1".into(), rest_url: url.into(), process: "own".into() }
+        Identity { worker_id: "w:1".into(), rest_url: url.into(), gossip: None, process: "own".into() }
     }
 
     async fn reason(process: &str, script: Script) -> Option<String> {

@@ -103,7 +103,7 @@ impl ClusterActor {
     fn opened(&mut self, gossip: Gossip, context: &mut Context<Self>) {
         tracing::info!(listen = %self.settings.listen, advertised = %gossip.address(), "gossip");
         let counters = gossip.counters();
-        self.deps.metrics.worker().set_gossip(move || counters.all().to_vec());
+        self.deps.metrics.set_gossip(move || counters.all().to_vec());
         context.add_stream(views(gossip.view()));
         self.gossip = Some(gossip);
     }

@@ -55,6 +55,8 @@ pub struct MemberView {
     pub load: usize,
     /// Of connect-node.
     pub version: String,
+    /// Whether it lives by gossip; null where this worker does not gossip.
+    pub heard: Option<bool>,
     /// Where its REST API is reached.
     pub rest_url: String,
 }

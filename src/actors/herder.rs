@@ -8,6 +8,7 @@ mod active_topics;
 mod answers;
 mod cluster;
 mod configs;
+mod gossip;
 mod inquiries;
 mod open;
 mod requests;
@@ -36,12 +37,14 @@ use super::status::{StatusActor, StatusAnswer};
 use super::supervision::{self, Restarts, backoff};
 use super::worker::Worker;
 use crate::cluster::{ControlPlane, Event, Millis, Settings, Token};
+use crate::gossip::NODES_MAX;
 use crate::storage::ClusterState;
 use crate::storage::config_store::{ConfigStep, ConfigStore, ConfigUpdate};
 use crate::storage::offset_store::OffsetStore;
 use crate::storage::status_records::{StatusRecord, UnitId};
 use crate::storage::status_store::{StatusState, StatusStore, StatusUpdate};
 
+use gossip::Gossiping;
 pub use open::{HerderParts, Identity, Stop, Stopped};
 use restarts::AskedRestart;
 use units::Running;
@@ -106,6 +109,7 @@ pub struct Herder {
     /// Whether the transactional id was taken, or is being tried for.
     id_asked_for: bool,
     cluster_id: Option<String>,
+    gossiping: Gossiping,
     /// Those that it watches.
     peers: Peers,
     /// For each probe that others have asked for.
@@ -128,6 +132,7 @@ impl Herder {
             worker_id: (&*parts.identity.worker_id).into(),
             fence_ms: deps.config.worker_fence_timeout.as_millis() as u64,
             return_delay_ms: deps.config.scheduled_rebalance_max_delay.as_millis() as u64,
+            members_max: NODES_MAX,
             nonce_seed: fastrand::u64(..),
         };
         // Whatever an earlier herder counted has ended with it.
@@ -163,6 +168,7 @@ impl Herder {
             ends_unknown: false,
             id_asked_for: false,
             cluster_id: None,
+            gossiping: Gossiping::default(),
             peers: Peers::new(move |nonce| address.do_send(Suspected(nonce))),
             asked_probes: Arc::new(Semaphore::new(ASKED_PROBES_MAX)),
         }
@@ -170,8 +176,11 @@ impl Herder {
 
     /// Gives the control plane an event, does what it says, and tells the pumps how long they may run.
     fn step(&mut self, event: Event, context: &mut Context<Self>) {
-        let mut actions = Vec::new();
+        let (mut actions, before) = (Vec::new(), self.plane.incarnation());
         self.plane.step(event, lease::now(), &mut actions);
+        if let (Some(life), None) = (before, self.plane.incarnation()) {
+            tracing::warn!(incarnation = %life, "this life of the worker is over: it was evicted, or has left. Who was evicted joins again");
+        }
         for action in actions {
             self.carry_out(action, context);
         }

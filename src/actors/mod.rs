@@ -4,6 +4,7 @@
 //! Worker            supervises all others, keeps the factories
 //!   Herder          wanted minus running; answers REST through its handle
 //!     StatusActor   writes status records in order
+//!     ClusterActor  gossips: who lives
 //!   UnitActor       one connector or task: its lifecycle and its pump
 //!   OffsetCommitter one per task, restartable without it
 //! ```
@@ -16,6 +17,7 @@ pub mod supervision;
 pub mod worker;
 
 pub mod clients;
+pub mod cluster;
 mod cluster_view;
 mod connector_pump;
 mod lease;

@@ -7,6 +7,7 @@
 //! | task or connector actor | the worker stops its pump | FAILED with the trace | as above |
 //! | offset committer | the task goes on; a flush that was under way is repeated by the next one | nothing | by the worker, after [`BACKOFF`] |
 //! | status actor | writes that waited are said again by the control plane; it ends with its herder | nothing | by the herder, after [`BACKOFF`]; after [`STATUS_ACTOR_RESTARTS`] in a row the process ends |
+//! | cluster actor | nobody is declared dead for it: others may miss this worker's gossip, and ask it | nothing | by the herder, after [`BACKOFF`], without end |
 //! | herder | everything it knew is in the topics: units stop hard, a new one joins anew | as the log says | by the worker, after [`BACKOFF`], without end: it goes on where Kafka let it |
 //! | worker actor | the process ends: nobody is left to supervise | nothing | by whoever runs the process |
 //!

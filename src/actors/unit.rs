@@ -310,10 +310,13 @@ impl Handler<SteerActor> for UnitActor {
             Steer::Suspend => {
                 self.suspended = true;
                 self.show(TaskState::Suspended);
+                // Of all units of the worker at once: the worker says it at a higher level.
+                tracing::debug!("suspended");
             }
             Steer::Unsuspend => {
                 self.suspended = false;
                 self.show(self.shown);
+                tracing::debug!("goes on");
             }
             Steer::Reconfigure => {
                 if let Some(running) = &self.pump {

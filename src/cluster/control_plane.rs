@@ -47,6 +47,8 @@ pub struct Settings {
     /// `scheduled.rebalance.max.delay.ms`: how long the units of a worker that vanished wait for its return. Default 0. The same for all workers, or the one
     /// that waits least takes all.
     pub return_delay_ms: u64,
+    /// With so many members already, no further one joins.
+    pub members_max: usize,
     /// Random, new for each process. The nonces of all attempts to join are derived from it.
     pub nonce_seed: u64,
 }
@@ -147,7 +149,7 @@ impl ControlPlane {
             rules,
             wait_ms: fence_wait_ms(settings.fence_ms),
             lease: Lease::new(settings.fence_ms),
-            membership: Membership::new(settings.worker_id, settings.nonce_seed, settings.fence_ms),
+            membership: Membership::new(&settings),
             sets: Sets::default(),
             units: Units::new(settings.return_delay_ms),
             appends: BTreeMap::new(),
@@ -718,6 +720,11 @@ impl ControlPlane {
     /// Whether this worker is a member and leased for the config topic and every status partition.
     pub fn is_leased(&self, now: Millis) -> bool {
         self.membership.incarnation().is_some() && self.leased(self.lease.all_reached(), now)
+    }
+
+    /// Whether its tombstone is on its way, or it has left: nothing of it runs any more.
+    pub fn has_left(&self) -> bool {
+        self.ended || self.membership.has_left()
     }
 
     /// Own life, while this worker is a member.

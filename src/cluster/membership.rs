@@ -19,6 +19,7 @@
 
 use std::sync::Arc;
 
+use super::control_plane::Settings;
 use super::member::{Incarnation, Member, MemberState, Millis, Nonce, WorkerId};
 use super::probes::Verdict;
 use super::protocol::{Action, ExitReason, Peer, ProbeAnswer, Token};
@@ -106,6 +107,7 @@ pub(super) struct Membership {
     watch: Watch,
     /// Own `worker.fence.timeout.ms`.
     fence_ms: u64,
+    members_max: usize,
     /// When nothing was appended last, to see whether the log takes it.
     doubted_at: Option<Millis>,
     /// When this worker was evicted, until it has joined again.
@@ -118,11 +120,14 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    pub(super) fn new(id: WorkerId, nonce_seed: u64, fence_ms: u64) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let Settings { fence_ms, nonce_seed, members_max, .. } = *settings;
+        let id = settings.worker_id.clone();
         Membership {
             watch: Watch::new(id.clone()),
             evicted_at: None,
             fence_ms,
+            members_max,
             doubted_at: None,
             id,
             nonce_seed,
@@ -163,6 +168,11 @@ impl Membership {
     /// Whether it leaves.
     pub(super) fn leaving(&self) -> bool {
         matches!(self.phase, Phase::Leaving { .. })
+    }
+
+    /// Whether its tombstone is on its way, or it has left.
+    pub(super) fn has_left(&self) -> bool {
+        matches!(self.phase, Phase::Leaving { step: Leave::Gone(_) | Leave::Done, .. } | Phase::Ended)
     }
 
     /// Whether it leaves, and nothing waits for a lease to come back any more.
@@ -387,6 +397,9 @@ impl Membership {
                 Verdict::Unknown => return Ok(()),
                 Verdict::Dead { .. } => {}
             }
+        }
+        if self.own_record().is_none() && self.members.len() >= self.members_max {
+            return Err(ExitReason::TooMany { members: self.members.len() });
         }
         let may_join = match self.watch.answers(now, actions) {
             Answers::Unknown => false,

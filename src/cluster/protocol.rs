@@ -362,6 +362,15 @@ pub enum ExitReason {
         /// Milliseconds.
         own: u64,
     },
+    /// There is no room for another one.
+    #[error(
+        "the group has {members} members, and gossip has no room for more: run fewer and larger workers, or another group. Members that are gone for \
+         good are removed by those that live, or by `connect-node evict`"
+    )]
+    TooMany {
+        /// How many there are.
+        members: usize,
+    },
     /// A Java worker of the group lives.
     #[error("Java workers of the same group.id are alive: stop all of them before this worker takes the group over")]
     JavaGroup,

@@ -76,7 +76,8 @@ impl Scenario {
     }
 
     fn with(return_delay_ms: u64, rules: Rules) -> Self {
-        let settings = Settings { worker_id: "me".into(), fence_ms: 1000, return_delay_ms, nonce_seed: 1 };
+        let settings =
+            Settings { worker_id: "me".into(), fence_ms: 1000, return_delay_ms, members_max: 5, nonce_seed: 1 };
         let mut scenario = Scenario {
             plane: ControlPlane::with_rules(settings, rules),
             now: 0,

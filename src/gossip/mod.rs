@@ -31,7 +31,7 @@ mod wire;
 pub use counters::GossipCounters;
 pub use facts::{FACT_MAX_BYTES, FactTooLarge, Facts};
 pub use pulse::SILENCE_MS;
-pub use seal::Keys;
+pub use seal::{Keys, random_secret};
 pub use seeds::SEEDS_MAX;
 pub use transport::SealedTransport;
 pub use view::View;

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;
@@ -129,7 +131,7 @@ pub struct Seal {
 impl Seal {
     pub fn new(group_id: &str, keys: Keys) -> anyhow::Result<Self> {
         let cluster = cluster_tag(group_id);
-        Ok(Seal { cluster, session: random_session()?, counter: AtomicU64::new(1), keys: RwLock::new(keys) })
+        Ok(Seal { cluster, session: random()?, counter: AtomicU64::new(1), keys: RwLock::new(keys) })
     }
 
     pub fn set_keys(&self, keys: Keys) {
@@ -174,17 +176,22 @@ fn nonce(header: &Header) -> XNonce {
     nonce
 }
 
-fn random_session() -> anyhow::Result<Session> {
-    let mut session = Session::default();
+/// 32 bytes from the system's source of random bytes, in base64: a secret that nobody can guess.
+pub fn random_secret() -> anyhow::Result<String> {
+    Ok(BASE64.encode(random::<32>()?))
+}
+
+fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
     let mut filled = 0;
-    while filled < session.len() {
-        match rustix::rand::getrandom(&mut session[filled..], rustix::rand::GetRandomFlags::empty()) {
+    while filled < N {
+        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
             Ok(count) => filled += count,
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("cannot get random bytes from the system"),
         }
     }
-    Ok(session)
+    Ok(bytes)
 }
 
 /// Opens frames. It remembers which ones it has seen, and the halves of messages.

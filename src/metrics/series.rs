@@ -28,6 +28,12 @@ pub(super) struct WorkerSeries {
     pub(super) value: fn(&WorkerMetrics, usize, Instant) -> Option<u64>,
 }
 
+/// Name and help; label `outcome`.
+pub(super) const GOSSIP_DATAGRAMS: (&str, &str) = (
+    "kafka_connect_worker_gossip_datagrams_total",
+    "Datagrams and messages of gossip by what became of them. All but received, sent and silenced stand still in a healthy network.",
+);
+
 /// Name and help; labels `connector` and `state`.
 pub(super) const CONNECTOR_TASKS: (&str, &str) =
     ("kafka_connect_worker_connector_task_count", "Tasks of the connector on this worker by state.");

@@ -6,6 +6,8 @@ use connect_api::{
 
 use crate::converters::{byte_array, json, numbers, simple_header, string};
 
+use twox_hash::XxHash3_64;
+
 use crate::connectors::{datagen_source, directory_source, file_sink, file_source, verifiable_sink, verifiable_source};
 
 /// What a plug-in is, with how to make one.
@@ -246,6 +248,14 @@ impl Registry {
                 || Box::<verifiable_sink::VerifiableSinkTask>::default(),
             ),
         ])
+    }
+
+    /// A hash of their names and versions: workers with the same one can run the same connectors.
+    pub fn fingerprint(&self) -> u64 {
+        let mut names: Vec<String> =
+            self.plugins.iter().map(|plugin| format!("{} {}\n", plugin.class, plugin.version)).collect();
+        names.sort_unstable();
+        XxHash3_64::oneshot(names.concat().as_bytes())
     }
 
     /// All plug-ins in the order of the list.

@@ -99,6 +99,7 @@ impl World {
             worker_id: worker_id(worker),
             fence_ms: self.setup.fence_ms,
             return_delay_ms: self.weather.return_delay / MS,
+            members_max: usize::MAX,
             nonce_seed,
         };
         let life = self.lives;

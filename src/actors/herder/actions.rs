@@ -1,8 +1,10 @@
 //! Carries out what the control plane says.
 
 use actix::prelude::*;
+use futures_util::FutureExt;
 
 use super::*;
+use crate::actors::probe;
 use crate::actors::status::{Purpose, WriteStatus};
 use crate::cluster::{
     Action, AppendFailure, ExitReason, Incarnation, MemberState, Nonce, ProbeAnswer, RegisterFields, Token, WorkerId,
@@ -12,6 +14,9 @@ use crate::storage::plan;
 use crate::storage::status_records::UnitState;
 use crate::storage::topic_log::{CompareError, LogError};
 
+/// Why a member is evicted, in the header of its tombstone.
+const GONE: &str = "neither this worker nor others reach it, or it has had no lease for seconds";
+
 /// Between two attempts to take the transactional id. Each costs a worker that writes at that time its turn.
 const TAKE_ID_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -20,7 +25,9 @@ impl Herder {
         match action {
             Action::AskEnds { ask } => self.ask_ends(ask, context),
             Action::AskJavaGroup => self.ask_java_group(context),
-            Action::Probe { worker, incarnation, nonce, .. } => self.probe(worker, incarnation, nonce, context),
+            Action::Probe { worker, incarnation, nonce, via } => {
+                self.probe((worker, incarnation, nonce), via.as_ref(), context);
+            }
             Action::AppendJoined { token, nonce } => {
                 let record = self.member_record(MemberState::Joined, nonce, None, false);
                 self.append(token, plan::member_joined(&self.parts.identity.worker_id, record), context);
@@ -90,7 +97,13 @@ impl Herder {
             incarnation,
             group_id: self.deps.config.group_id.clone(),
             rest_url: self.parts.identity.rest_url.clone(),
-            gossip_address: String::new(),
+            gossip_address: self
+                .parts
+                .identity
+                .gossip
+                .as_ref()
+                .map(|place| place.advertised.clone())
+                .unwrap_or_default(),
             settled,
             node_version: env!("CARGO_PKG_VERSION").into(),
             fence_ms: Some(self.deps.config.worker_fence_timeout.as_millis() as u64),
@@ -158,14 +171,27 @@ impl Herder {
         }));
     }
 
-    fn probe(&mut self, worker: WorkerId, incarnation: Incarnation, nonce: Nonce, context: &mut Context<Self>) {
-        let url = self.state.member(&worker.0).map(|member| member.record.rest_url.clone()).unwrap_or_default();
-        let request = self.peers.probe(url, nonce);
-        context.spawn(request.into_actor(self).map(move |alive, herder, context| {
-            if !alive {
-                tracing::info!(%worker, "a worker of this group does not answer");
+    fn probe(
+        &mut self,
+        (worker, incarnation, nonce): (WorkerId, Incarnation, Nonce),
+        via: Option<&WorkerId>,
+        context: &mut Context<Self>,
+    ) {
+        let url_of = |id: &WorkerId| self.state.member(&id.0).map(|member| member.record.rest_url.clone());
+        // Who has left meanwhile is asked nowhere.
+        let url = url_of(via.unwrap_or(&worker)).unwrap_or_default();
+        let asked = match via {
+            Some(_) => {
+                let worker = worker.clone();
+                async move { reached(probe::reaches(&url, &worker, nonce).await) }.boxed_local()
             }
-            let answer = if alive { ProbeAnswer::Alive } else { ProbeAnswer::Silence };
+            None => self.peers.probe(url, nonce).map(|alive| reached(alive.then_some(true))).boxed_local(),
+        };
+        let via = via.map_or_else(|| "this worker".to_owned(), ToString::to_string);
+        context.spawn(asked.into_actor(self).map(move |answer, herder, context| {
+            if answer != ProbeAnswer::Alive {
+                tracing::info!(%worker, asked = via, ?answer, "a worker of this group does not answer");
+            }
             herder.step(Event::ProbeAnswered { worker, incarnation, answer }, context);
         }));
     }
@@ -193,11 +219,15 @@ impl Herder {
         let Some(logs) = self.logs.clone() else { return };
         let (own, life) = (self.parts.identity.worker_id.clone(), self.plane.incarnation());
         let write = async move {
-            logs.config.evict((&own, life), (&worker.0, incarnation), "it does not answer at its REST address").await
+            let result = logs.config.evict((&own, life), (&worker.0, incarnation), GONE).await;
+            (worker, result)
         };
-        context.spawn(write.into_actor(self).map(move |result, herder, context| {
+        context.spawn(write.into_actor(self).map(move |(worker, result), herder, context| {
             let event = match result {
-                Ok(()) => Event::Appended { token },
+                Ok(()) => {
+                    tracing::warn!(%worker, %incarnation, "evicted: {GONE}");
+                    Event::Appended { token }
+                }
                 Err(error) => {
                     let failure = match error {
                         CompareError::Rejected(_) => AppendFailure::Refused,
@@ -222,6 +252,15 @@ impl Herder {
             self.registers_under_way.insert(token);
         }
         logs.writer.do_send(WriteStatus { unit, record, purpose });
+    }
+}
+
+/// What somebody says who was asked; `None`: nobody answered.
+fn reached(answer: Option<bool>) -> ProbeAnswer {
+    match answer {
+        Some(true) => ProbeAnswer::Alive,
+        Some(false) => ProbeAnswer::NotReached,
+        None => ProbeAnswer::Silence,
     }
 }
 

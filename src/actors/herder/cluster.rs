@@ -32,6 +32,7 @@ impl Herder {
             settled: entry.record.settled,
             load: report.loads.get(&entry.incarnation()).copied().unwrap_or_default(),
             version: entry.record.node_version.clone(),
+            heard: self.is_heard(entry.incarnation()),
             rest_url: entry.record.rest_url.clone(),
         };
         Ok(ClusterView {

@@ -26,6 +26,8 @@ pub(super) struct Gossiping {
     /// What the key is made of.
     secret: String,
     seeds: Vec<String>,
+    /// A hash of the plug-ins.
+    plugins: u64,
     /// Who lived, as the control plane was told.
     heard: Arc<[Peer]>,
     /// The session key is being written.
@@ -46,6 +48,7 @@ impl Herder {
         let facts = self.facts();
         let Some(actor) = &self.gossiping.actor else {
             (self.gossiping.secret, self.gossiping.seeds) = (secret, seeds);
+            self.gossiping.plugins = self.deps.registry.fingerprint();
             return self.start_gossip(facts, context);
         };
         // It is far from full unless the actor hangs, and then others have to see this worker silent.
@@ -100,9 +103,12 @@ impl Herder {
         self.gossiping.writes_key = true;
         let write = async move {
             let check = move |state: &ClusterState| {
-                let key = SessionKey { key, algorithm: KEY_ALGORITHM.into(), creation_timestamp: unix_ms() };
+                let key =
+                    SessionKey { key: key.clone(), algorithm: KEY_ALGORITHM.into(), creation_timestamp: unix_ms() };
                 let is_absent = state.session_key().is_none();
-                Ok::<_, std::convert::Infallible>(is_absent.then_some(ConfigRecord::SessionKey(key)).into_iter().collect())
+                Ok::<_, std::convert::Infallible>(
+                    is_absent.then_some(ConfigRecord::SessionKey(key)).into_iter().collect(),
+                )
             };
             if let Err(error) = config.put(check).await {
                 tracing::warn!(%error, "the session key was not written; tried again");
@@ -130,7 +136,7 @@ impl Herder {
             load: u32::try_from(self.running.len()).unwrap_or(u32::MAX),
             version: env!("CARGO_PKG_VERSION").into(),
             rest_url: self.parts.identity.rest_url.clone(),
-            plugins: self.deps.registry.fingerprint(),
+            plugins: self.gossiping.plugins,
             config_end: self.config_position,
             status_ends: self.status_positions.clone(),
             leaving: self.plane.has_left(),

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::stores::{OpenError, Stores, open_stores};
 use super::*;
+use crate::actors::cluster::Place;
 use crate::actors::probe;
 use crate::actors::shutdown::Shutdown;
 use crate::actors::supervision::STATUS_ACTOR_RESTARTS;
@@ -22,6 +23,8 @@ pub struct Identity {
     pub worker_id: String,
     /// Advertised URL of its REST API.
     pub rest_url: String,
+    /// Where it gossips; `None`: nowhere, since nobody else can be in its group.
+    pub gossip: Option<Place>,
     /// Made up by the process, so that it knows itself at its address also before it has joined.
     pub process: String,
 }
@@ -117,6 +120,7 @@ impl Herder {
         context.spawn(lost.into_actor(self).map(|error, herder, context| {
             herder.step(Event::LogLost { error: error.to_string() }, context);
         }));
+        self.keep_gossiping(context);
         self.logs = Some(Logs { config, status, offsets, writer });
         self.step(Event::Start, context);
         self.statuses = statuses.clone();

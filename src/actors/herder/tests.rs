@@ -131,7 +131,12 @@ fn in_a_worker_of(cluster: String, test: impl AsyncFnOnce(&mut Rig)) {
         let (handle, requests) = HerderHandle::channel();
         let (shutdown, stopped) = (Shutdown::default(), Stopped::default());
         let parts = HerderParts {
-            identity: Identity { worker_id: "w:1".into(), rest_url: "http://w:1/".into(), process: "p".into() },
+            identity: Identity {
+                worker_id: "w:1".into(),
+                rest_url: "http://w:1/".into(),
+                gossip: None,
+                process: "p".into(),
+            },
             requests: Arc::new(tokio::sync::Mutex::new(requests)),
             shutdown: shutdown.clone(),
             stopped: stopped.clone(),

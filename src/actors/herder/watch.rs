@@ -19,11 +19,12 @@ pub(super) struct Suspected(pub(super) Nonce);
 
 impl Handler<Suspected> for Herder {
     type Result = ();
-    fn handle(&mut self, Suspected(nonce): Suspected, _: &mut Context<Self>) {
+    fn handle(&mut self, Suspected(nonce): Suspected, context: &mut Context<Self>) {
         // It may be gone from the members by now: who leaves ends its connections as well.
-        if let Some((worker, member)) = self.state.members().find(|(_, member)| member.record.nonce == nonce) {
-            tracing::debug!(worker, incarnation = %member.incarnation(), "the connection to a worker has ended");
-        }
+        let found = self.state.members().find(|(_, member)| member.record.nonce == nonce);
+        let Some((worker, incarnation)) = found.map(|(worker, member)| (worker, member.incarnation())) else { return };
+        tracing::debug!(worker, %incarnation, "the connection to a worker has ended");
+        self.step(Event::Suspected { incarnation }, context);
     }
 }
 
