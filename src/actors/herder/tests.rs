@@ -3,6 +3,7 @@
 mod cluster;
 mod configs;
 mod many;
+mod stale_views;
 mod task_sets;
 
 use std::sync::atomic::{AtomicU64, Ordering};
