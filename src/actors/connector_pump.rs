@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use connect_api::connector::ConnectorRuntime;
 use connect_api::{ConnectError, Connector, ConnectorContext, OffsetStorageReader, Props};
+use futures_util::FutureExt;
 use tokio::sync::{Notify, mpsc};
 
 use super::prepared::{Channels, Prepared};
@@ -133,15 +134,19 @@ impl ConnectorPump {
         let started = connector.start(self.context.clone(), self.props.clone()).await;
         started.map_err(|error| Failure::new(Phase::Start, &error))?;
         self.control.report(Report::Running);
+        // Whoever has asked by now is answered by what is said next.
+        let _ = self.reconfigure.notified().now_or_never();
         self.split(connector).await?;
         loop {
             self.control.phase.enter(Phase::Idle);
             tokio::select! {
                 _ = self.reconfigure.notified() => {
                     self.wait_out_suspension().await;
-                    if self.control.directive() == Directive::Run {
-                        self.split(connector).await?;
+                    if self.control.directive() != Directive::Run {
+                        // The next life answers. To wait for a change here could miss one, and the question would be lost.
+                        return Ok(());
                     }
+                    self.split(connector).await?;
                 }
                 error = self.raised.recv() => if let Some(error) = error {
                     return Err(Failure::new(Phase::Idle, &error));
@@ -172,5 +177,92 @@ impl ConnectorPump {
         }
         self.control.report_task_configs(configs);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use connect_api::{SourceOffset, SourcePartition};
+    use tokio::sync::watch;
+
+    use super::*;
+
+    /// Paused time: it passes when nothing else can happen.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    struct NoOffsets;
+
+    #[async_trait]
+    impl OffsetStorageReader for NoOffsets {
+        async fn offsets(&self, partitions: &[SourcePartition]) -> connect_api::Result<Vec<Option<SourceOffset>>> {
+            Ok(vec![None; partitions.len()])
+        }
+    }
+
+    struct Rig {
+        directive: watch::Sender<Directive>,
+        channels: Channels,
+        reports: mpsc::UnboundedReceiver<Report>,
+    }
+
+    impl Rig {
+        /// A file source that begins like this.
+        fn new(directive: Directive) -> (Rig, impl Future<Output = PumpEnd>) {
+            let (directive, control) = watch::channel(directive);
+            let (said, reports) = mpsc::unbounded_channel();
+            let lease = Box::new(|| Duration::from_secs(3600));
+            let control = Control::new(control, Arc::default(), lease, Box::new(move |report| drop(said.send(report))));
+            let props = [("connector.class", "FileStreamSource"), ("topic", "t"), ("file", "/nothing")];
+            let props = props.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+            let prepared = prepare(props, 1, &Registry::built_in(), Arc::new(NoOffsets), control).unwrap();
+            (Rig { directive, channels: prepared.channels, reports }, prepared.run)
+        }
+
+        /// How often task configurations are said until nothing happens any more.
+        async fn said(&mut self) -> usize {
+            let mut said = 0;
+            while let Ok(Some(report)) = tokio::time::timeout(PATIENCE, self.reports.recv()).await {
+                said += usize::from(matches!(report, Report::TaskConfigs(_)));
+            }
+            said
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_is_answered_whatever_else_changes() {
+        let (mut rig, pump) = Rig::new(Directive::Run);
+        let pump = tokio::spawn(pump);
+        assert_eq!(rig.said().await, 1);
+        rig.channels.reconfigure();
+        assert_eq!(rig.said().await, 1);
+        // Each time the pump sees the last directive only.
+        for between in [Directive::Suspend, Directive::Pause, Directive::Halt] {
+            rig.directive.send_replace(between);
+            rig.directive.send_replace(Directive::Run);
+            rig.channels.reconfigure();
+            assert_eq!(rig.said().await, 1, "{between:?}");
+        }
+        for between in [Directive::Suspend, Directive::Pause, Directive::Halt] {
+            rig.directive.send_replace(between);
+            rig.channels.reconfigure();
+            assert_eq!(rig.said().await, 0, "{between:?}");
+            rig.directive.send_replace(Directive::Run);
+            assert_eq!(rig.said().await, 1, "{between:?}");
+        }
+        rig.directive.send_replace(Directive::Stop { deadline: tokio::time::Instant::now(), commit: true });
+        assert!(pump.await.unwrap().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_asked_before_a_start_is_answered_by_what_the_start_says() {
+        let (mut rig, pump) = Rig::new(Directive::Halt);
+        let _pump = tokio::spawn(pump);
+        assert_eq!(rig.said().await, 0);
+        rig.directive.send_replace(Directive::Run);
+        rig.channels.reconfigure();
+        assert_eq!(rig.said().await, 1);
     }
 }

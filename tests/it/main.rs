@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a module for each feature.
 
 mod acl;
+mod any_worker;
 mod backend;
 mod bad_input;
 mod conditions;

@@ -1,12 +1,10 @@
 //! Answers what REST reads: from the folded state and the statuses, without asking anybody.
 
-use std::collections::BTreeMap;
-
 use super::units::answer;
 use super::*;
 use crate::actors::handle::{
-    ConnectorInfo, ConnectorStateInfo, ConnectorStatus, ConnectorTaskId, ConnectorType, HerderResult, RestartRequest,
-    ServerInfo, TaskInfo, TaskStateInfo, WorkerIdentity,
+    ConnectorInfo, ConnectorStateInfo, ConnectorStatus, ConnectorTaskId, ConnectorType, HerderResult, ServerInfo,
+    TaskInfo, TaskStateInfo, WorkerIdentity,
 };
 use crate::plugins::{PluginKind, Registry};
 use crate::storage::config_records;
@@ -52,7 +50,10 @@ impl Herder {
             HerderRequest::ConnectorInfo(name, reply) => {
                 answer(reply, ready.and_then(|()| connector_info(&self.deps.registry, &self.state, &name)));
             }
-            HerderRequest::ConnectorStatus(name, reply) => answer(reply, ready.and_then(|()| self.status(&name))),
+            HerderRequest::ConnectorStatus(name, reply) => {
+                let status = |()| connector_status(&self.deps.registry, &self.state, &self.statuses, &name);
+                answer(reply, ready.and_then(status));
+            }
             HerderRequest::Tasks(name, reply) => answer(reply, ready.and_then(|()| self.tasks(&name))),
             HerderRequest::TaskStatus(name, task, reply) => {
                 answer(reply, ready.and_then(|()| self.task_status(&name, task)));
@@ -113,26 +114,6 @@ impl Herder {
         Ok(numbered.map(info).collect())
     }
 
-    pub(super) fn status(&self, name: &str) -> HerderResult<ConnectorStatus> {
-        let connector = self.state.connector(name).ok_or_else(|| no_connector(name))?;
-        let status = self.statuses.unit(&UnitId::Connector(name.to_owned()));
-        let record = status
-            .map(|status| &status.shown)
-            .ok_or_else(|| HerderError::NotFound(format!("No status found for connector {name}")))?;
-        let class = connector.config.get("connector.class").and_then(Option::as_deref);
-        Ok(ConnectorStatus {
-            name: name.to_owned(),
-            connector: state_info(record),
-            tasks: self.task_states(name),
-            connector_type: connector_type(&self.deps.registry, class),
-        })
-    }
-
-    /// All tasks that have a status, by number; also those of a set that is on its way out.
-    fn task_states(&self, name: &str) -> Vec<TaskStateInfo> {
-        self.statuses.tasks(name).map(|(id, status)| TaskStateInfo { id, state: state_info(&status.shown) }).collect()
-    }
-
     fn task_status(&self, name: &str, task: u32) -> HerderResult<TaskStateInfo> {
         // The statuses of a deleted connector go one after the other.
         self.state.connector(name).ok_or_else(|| no_connector(name))?;
@@ -140,38 +121,68 @@ impl Herder {
         let status = status.ok_or_else(|| HerderError::NotFound(format!("No status found for task {name}-{task}")))?;
         Ok(TaskStateInfo { id: task, state: state_info(&status.shown) })
     }
+}
 
-    /// Which units a restart request means, connector first (Java: `RestartPlan`).
-    pub(super) fn restart_plan(&self, connector: &str, request: config_records::RestartRequest) -> Vec<UnitId> {
-        let failed =
-            |unit: &UnitId| self.statuses.unit(unit).is_some_and(|status| status.shown.state == UnitState::Failed);
-        let tasks = (0..self.state.tasks(connector).len() as u32).map(|task| UnitId::Task(connector.to_owned(), task));
-        if let Some(task) = request.task {
-            return tasks.skip(task as usize).take(1).collect();
-        }
-        let units =
-            std::iter::once(UnitId::Connector(connector.to_owned())).chain(tasks.filter(|_| request.include_tasks));
-        units.filter(|unit| !request.only_failed || failed(unit)).collect()
+fn connector_status(
+    registry: &Registry,
+    state: &ClusterState,
+    statuses: &StatusState,
+    name: &str,
+) -> HerderResult<ConnectorStatus> {
+    let connector = state.connector(name).ok_or_else(|| no_connector(name))?;
+    let status = statuses.unit(&UnitId::Connector(name.to_owned()));
+    let record = status
+        .map(|status| &status.shown)
+        .ok_or_else(|| HerderError::NotFound(format!("No status found for connector {name}")))?;
+    let class = connector.config.get("connector.class").and_then(Option::as_deref);
+    // All tasks that have a status, by number; also those of a set that is on its way out.
+    let tasks = statuses.tasks(name).map(|(id, status)| TaskStateInfo { id, state: state_info(&status.shown) });
+    Ok(ConnectorStatus {
+        name: name.to_owned(),
+        connector: state_info(record),
+        tasks: tasks.collect(),
+        connector_type: connector_type(registry, class),
+    })
+}
+
+/// Which units a restart request means, connector first (Java: `RestartPlan`).
+pub(super) fn restart_plan(
+    state: &ClusterState,
+    statuses: &StatusState,
+    connector: &str,
+    request: config_records::RestartRequest,
+) -> Vec<UnitId> {
+    let failed = |unit: &UnitId| statuses.unit(unit).is_some_and(|status| status.shown.state == UnitState::Failed);
+    let tasks = (0..state.tasks(connector).len() as u32).map(|task| UnitId::Task(connector.to_owned(), task));
+    if let Some(task) = request.task {
+        return tasks.skip(task as usize).take(1).collect();
     }
+    let units = std::iter::once(UnitId::Connector(connector.to_owned())).chain(tasks.filter(|_| request.include_tasks));
+    units.filter(|unit| !request.only_failed || failed(unit)).collect()
+}
 
-    /// The status as it will be once the restart has begun.
-    pub(super) fn planned_status(&self, name: &str, request: RestartRequest) -> HerderResult<ConnectorStatus> {
-        self.logs()?;
-        let mut status = self.status(name)?;
-        let RestartRequest { include_tasks, only_failed } = request;
-        let plan = config_records::RestartRequest { include_tasks, only_failed, task: None };
-        let planned: BTreeMap<UnitId, ()> = self.restart_plan(name, plan).into_iter().map(|unit| (unit, ())).collect();
-        let restarting = || UnitState::Restarting.word().to_owned();
-        if planned.contains_key(&UnitId::Connector(name.to_owned())) {
-            status.connector.state = restarting();
-        }
-        for task in &mut status.tasks {
-            if planned.contains_key(&UnitId::Task(name.to_owned(), task.id)) {
-                task.state.state = restarting();
+/// The units that a restart request means, and the status as it will be once the restart has begun.
+pub(super) fn planned_restart(
+    registry: &Registry,
+    state: &ClusterState,
+    statuses: &StatusState,
+    name: &str,
+    request: config_records::RestartRequest,
+) -> HerderResult<(Vec<UnitId>, ConnectorStatus)> {
+    let mut status = connector_status(registry, state, statuses, name)?;
+    let planned = restart_plan(state, statuses, name, request);
+    let restarting = || UnitState::Restarting.word().to_owned();
+    for unit in &planned {
+        match unit {
+            UnitId::Connector(_) => status.connector.state = restarting(),
+            UnitId::Task(_, id) => {
+                if let Some(task) = status.tasks.iter_mut().find(|task| task.id == *id) {
+                    task.state.state = restarting();
+                }
             }
         }
-        Ok(status)
     }
+    Ok((planned, status))
 }
 
 fn state_info(record: &StatusRecord) -> ConnectorStateInfo {

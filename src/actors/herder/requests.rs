@@ -19,9 +19,7 @@ impl Herder {
     pub(super) fn write(&mut self, request: HerderRequest, context: &mut Context<Self>) {
         match request {
             HerderRequest::Create { name, config, initial_state, reply } => {
-                self.put(name, config, Put::Create(initial_state), context, move |result| {
-                    answer(reply, result.map(|(_, info)| info));
-                });
+                self.create(name, config, initial_state, reply, context);
             }
             HerderRequest::PutConfig { name, config, precondition, reply } => {
                 self.put(name, config, Put::Replace(precondition), context, move |result| answer(reply, result));
@@ -34,7 +32,7 @@ impl Herder {
                 let check = move |state: &ClusterState| {
                     let present = state.connector(&name);
                     precondition.check(&name, present.map(|entry| entry.offset))?;
-                    present.ok_or_else(|| no_connector(&name))?;
+                    is_present(state, &name)?;
                     Ok(plan::delete_connector(&name))
                 };
                 self.transact(logs, check, reply, context);
@@ -42,11 +40,30 @@ impl Herder {
             HerderRequest::SetTargetState(name, target, reply) => self.set_target_state(name, target, reply, context),
             HerderRequest::RestartConnector(name, reply) => self.restart_one(name, None, reply, context),
             HerderRequest::RestartTask(name, task, reply) => self.restart_one(name, Some(task), reply, context),
-            HerderRequest::Restart(name, request, reply) => self.restart(&name, request, reply, context),
+            HerderRequest::Restart(name, request, reply) => self.restart(name, request, reply, context),
             HerderRequest::Evict(worker, reply) => self.evict(worker, reply, context),
             // Everything that only reads was answered before.
             _ => {}
         }
+    }
+
+    /// A name that is taken is refused before anybody looks at the configuration.
+    fn create(
+        &mut self,
+        name: String,
+        config: RawConfig,
+        initial_state: Option<TargetState>,
+        reply: Reply<ConnectorInfo>,
+        context: &mut Context<Self>,
+    ) {
+        let free = {
+            let name = name.clone();
+            move |state: &ClusterState, _: &StatusState| is_free(state, &name)
+        };
+        self.find(free, reply, context, move |(), _, reply, herder, context| {
+            let done = |result: HerderResult<(bool, _)>| answer(reply, result.map(|(_, info)| info));
+            herder.put(name, config, Put::Create(initial_state), context, done);
+        });
     }
 
     /// Validates first, which is code of the plug-in and may take long, and writes then.
@@ -60,9 +77,6 @@ impl Herder {
     ) {
         if let Err(error) = self.logs() {
             return done(Err(error));
-        }
-        if matches!(put, Put::Create(_)) && self.state.connector(&name).is_some() {
-            return done(Err(taken(&name)));
         }
         let deps = self.deps.clone();
         let check = async move { validation::check(&deps, config).await.map(|config| (name, config)) };
@@ -91,8 +105,10 @@ impl Herder {
                 move |state: &ClusterState| {
                     let present = state.connector(&name).map(|entry| entry.offset);
                     let initial = match &put {
-                        Put::Create(_) if present.is_some() => return Err(taken(&name)),
-                        Put::Create(initial) => *initial,
+                        Put::Create(initial) => {
+                            is_free(state, &name)?;
+                            *initial
+                        }
                         Put::Replace(precondition) => {
                             precondition.check(&name, present)?;
                             None
@@ -160,24 +176,48 @@ impl Herder {
         }));
     }
 
-    /// The logs, for a write about a connector that is there.
-    pub(super) fn logs_for(&self, connector: &str) -> HerderResult<Logs> {
-        let logs = self.logs()?;
-        self.state.connector(connector).ok_or_else(|| no_connector(connector))?;
-        Ok(logs.clone())
+    /// Looks for what a write needs, and goes on with it. What is not found here may have been written by another worker just now, so a "no" is
+    /// given by a worker that has read everything only. A "yes" waits for nothing.
+    pub(super) fn find<V: 'static, T: 'static>(
+        &mut self,
+        look: impl Fn(&ClusterState, &StatusState) -> HerderResult<V> + 'static,
+        reply: Reply<T>,
+        context: &mut Context<Self>,
+        go_on: impl FnOnce(V, Logs, Reply<T>, &mut Self, &mut Context<Self>) + 'static,
+    ) {
+        let Some((logs, reply)) = accept(self.logs().cloned(), reply) else { return };
+        if let Ok(found) = look(&self.state, &self.statuses) {
+            return go_on(found, logs, reply, self, context);
+        }
+        let look_again = async move {
+            let (config, status) = (logs.config.log(), logs.status.log());
+            let read = tokio::try_join!(config.read_to_end(BROKER_TIMEOUT), status.read_to_end(BROKER_TIMEOUT));
+            read.map_err(|error| not_looked(&error))?;
+            // The herder itself may be some updates behind these.
+            look(&logs.config.snapshot(), &logs.status.snapshot()).map(|found| (found, logs))
+        };
+        context.spawn(look_again.into_actor(self).map(|found, herder, context| {
+            let Some(((found, logs), reply)) = accept(found, reply) else { return };
+            go_on(found, logs, reply, herder, context);
+        }));
     }
 
     fn set_target_state(&mut self, name: String, target: TargetState, reply: Reply<()>, context: &mut Context<Self>) {
-        let Some((logs, reply)) = accept(self.logs_for(&name), reply) else { return };
-        if target == TargetState::Stopped {
-            let check = move |state: &ClusterState| {
-                state.connector(&name).ok_or_else(|| no_connector(&name))?;
-                Ok(plan::put_target_state(state, &name, target))
-            };
-            return self.transact(logs, check, reply, context);
-        }
-        let record = ConfigRecord::TargetState(name, Some(target));
-        self.append_plainly(logs, record, context, move |result, _, _| answer(reply, result.map(drop)));
+        let present = {
+            let name = name.clone();
+            move |state: &ClusterState, _: &StatusState| is_present(state, &name)
+        };
+        self.find(present, reply, context, move |(), logs, reply, herder, context| {
+            if target == TargetState::Stopped {
+                let check = move |state: &ClusterState| {
+                    is_present(state, &name)?;
+                    Ok(plan::put_target_state(state, &name, target))
+                };
+                return herder.transact(logs, check, reply, context);
+            }
+            let record = ConfigRecord::TargetState(name, Some(target));
+            herder.append_plainly(logs, record, context, move |result, _, _| answer(reply, result.map(drop)));
+        });
     }
 
     pub(super) fn oldest_append_changed(&mut self, context: &mut Context<Self>) {
@@ -232,6 +272,21 @@ pub(super) fn log_error(error: &LogError) -> HerderError {
     }
 }
 
-fn taken(name: &str) -> HerderError {
-    HerderError::Conflict(format!("Connector {name} already exists"))
+/// The answer to a request that finds nothing, where nobody knows whether there is something.
+fn not_looked(error: &LogError) -> HerderError {
+    let text = format!("the internal topics could not be read to their ends: {error}");
+    if error.is_retriable() { HerderError::Unavailable(text) } else { HerderError::Internal(text) }
+}
+
+/// Whether a connector is there.
+pub(super) fn is_present(state: &ClusterState, name: &str) -> HerderResult<()> {
+    state.connector(name).map(drop).ok_or_else(|| no_connector(name))
+}
+
+/// Whether no connector has a name.
+fn is_free(state: &ClusterState, name: &str) -> HerderResult<()> {
+    match state.connector(name) {
+        Some(_) => Err(HerderError::Conflict(format!("Connector {name} already exists"))),
+        None => Ok(()),
+    }
 }

@@ -2,7 +2,8 @@
 
 use actix::prelude::*;
 
-use super::requests::accept;
+use super::answers::{planned_restart, restart_plan};
+use super::requests::{accept, is_present};
 use super::units::answer;
 use super::*;
 use crate::actors::handle::{self, ConnectorStatus};
@@ -35,56 +36,62 @@ impl Herder {
         reply: Reply<()>,
         context: &mut Context<Self>,
     ) {
-        let Some((logs, reply)) = accept(self.logs_for(&name), reply) else { return };
-        if let Some(task) = task.filter(|task| *task as usize >= self.state.tasks(&name).len()) {
-            return answer(reply, Err(HerderError::NotFound(format!("Task {name}-{task} not found"))));
-        }
-        let record = plan::restart(&name, RestartRequest { include_tasks: false, only_failed: false, task });
         let unit = match task {
-            None => UnitId::Connector(name),
-            Some(task) => UnitId::Task(name, task),
+            None => UnitId::Connector(name.clone()),
+            Some(task) => UnitId::Task(name.clone(), task),
         };
-        let status = self.statuses.unit(&unit).map_or(-1, |status| status.offset);
-        self.append_plainly(logs, record, context, move |result, herder, context| {
-            let Some((offset, reply)) = accept(result, reply) else { return };
-            herder.restart_replies.push(AskedRestart { offset, unit, status, reply });
-            herder.answer_restarts(context);
+        let look = {
+            let (name, unit) = (name.clone(), unit.clone());
+            move |state: &ClusterState, statuses: &StatusState| {
+                is_present(state, &name)?;
+                match &unit {
+                    UnitId::Task(_, task) if *task as usize >= state.tasks(&name).len() => {
+                        Err(HerderError::NotFound(format!("Task {name}-{task} not found")))
+                    }
+                    unit => Ok(status_offset(statuses, unit)),
+                }
+            }
+        };
+        self.find(look, reply, context, move |status, logs, reply, herder, context| {
+            let record = plan::restart(&name, RestartRequest { include_tasks: false, only_failed: false, task });
+            herder.append_plainly(logs, record, context, move |result, herder, context| {
+                let Some((offset, reply)) = accept(result, reply) else { return };
+                herder.restart_replies.push(AskedRestart { offset, unit, status, reply });
+                herder.answer_restarts(context);
+            });
         });
     }
 
     /// A restart that is answered when it has begun.
     pub(super) fn restart(
         &mut self,
-        name: &str,
+        name: String,
         request: handle::RestartRequest,
         reply: Reply<ConnectorStatus>,
         context: &mut Context<Self>,
     ) {
-        let planned = self.logs_for(name).and_then(|logs| Ok((logs, self.planned_status(name, request)?)));
-        let Some(((logs, planned), reply)) = accept(planned, reply) else { return };
         let handle::RestartRequest { include_tasks, only_failed } = request;
         let request = RestartRequest { include_tasks, only_failed, task: None };
-        let units = self.status_offsets(self.restart_plan(name, request));
-        self.append_plainly(logs, plan::restart(name, request), context, move |result, herder, context| {
-            let Some((_, reply)) = accept(result, reply) else { return };
-            herder.answer_when_begun(units, planned, reply, context);
-        });
-    }
-
-    /// Where the statuses of these units stand.
-    fn status_offsets(&self, units: Vec<UnitId>) -> Vec<(UnitId, i64)> {
-        let with_offset = |unit| {
-            let offset = self.statuses.unit(&unit).map_or(-1, |status| status.offset);
-            (unit, offset)
+        let record = plan::restart(&name, request);
+        let registry = self.deps.registry.clone();
+        let look = move |state: &ClusterState, statuses: &StatusState| {
+            let (units, planned) = planned_restart(&registry, state, statuses, &name, request)?;
+            let units = units.into_iter().map(|unit| (status_offset(statuses, &unit), unit));
+            Ok((units.collect(), planned))
         };
-        units.into_iter().map(with_offset).collect()
+        self.find(look, reply, context, move |(units, planned), logs, reply, herder, context| {
+            herder.append_plainly(logs, record, context, move |result, herder, context| {
+                let Some((_, reply)) = accept(result, reply) else { return };
+                herder.answer_when_begun(units, planned, reply, context);
+            });
+        });
     }
 
     /// Answers once each of these units has said something new: who asks for the status after this answer must not take the state
     /// before the restart for that after it. A holder that says nothing is not waited for long; the request stands in the log.
     fn answer_when_begun(
         &self,
-        units: Vec<(UnitId, i64)>,
+        units: Vec<(i64, UnitId)>,
         planned: ConnectorStatus,
         reply: Reply<ConnectorStatus>,
         context: &mut Context<Self>,
@@ -93,7 +100,7 @@ impl Herder {
         let mut statuses = logs.status.snapshots();
         let begun = async move {
             let all = |state: &StatusState| {
-                units.iter().all(|(unit, before)| state.unit(unit).is_none_or(|status| status.offset > *before))
+                units.iter().all(|(before, unit)| state.unit(unit).is_none_or(|status| status.offset > *before))
             };
             // Late, or the store is gone: the restart is asked for all the same.
             drop(tokio::time::timeout(RESTART_BEGINS_TIMEOUT, statuses.wait_for(all)).await);
@@ -109,7 +116,7 @@ impl Herder {
             return;
         }
         self.restarts_seen = at.offset;
-        for unit in self.restart_plan(connector, at.value) {
+        for unit in restart_plan(&self.state, &self.statuses, connector, at.value) {
             if self.running.get(&unit).is_some_and(|running| running.restart) {
                 continue;
             }
@@ -155,4 +162,9 @@ impl Herder {
         };
         context.spawn(restarted.into_actor(self));
     }
+}
+
+/// Where the status of a unit stands; -1 where it has none.
+fn status_offset(statuses: &StatusState, unit: &UnitId) -> i64 {
+    statuses.unit(unit).map_or(-1, |status| status.offset)
 }

@@ -5,7 +5,7 @@ use connect_api::Props;
 
 use super::*;
 use crate::actors::handle::TargetState;
-use crate::actors::messages::RunId;
+use crate::actors::messages::{RunId, Steer, SteerUnit};
 use crate::actors::task_pump;
 use crate::backend::BackendError;
 use crate::pipeline::{Failure, Phase};
@@ -36,7 +36,25 @@ enum NotWritten {
     NoLease,
 }
 
+/// The commit that has left a connector without tasks which it should have, unless a run was asked behind that one already: a stop has taken them away
+/// and is over, or their records are not in the log. A function of the state, whatever became of it on the way: a run that saw nothing of a stop and a
+/// resume, since both came at once or while it had no lease, says nothing by itself.
+fn lost_tasks(state: &ClusterState, connector: &str, asked_behind: Option<i64>) -> Option<i64> {
+    let set = state.task_set(connector)?;
+    let lost = set.configs.is_empty() && state.target_state(connector) != TargetState::Stopped;
+    // A connector that has no work is asked once behind its own commit, too, and says the same.
+    (lost && asked_behind < Some(set.commit_offset)).then_some(set.commit_offset)
+}
+
 impl Herder {
+    /// Has a connector say its task configurations again when those in force were lost.
+    pub(super) fn ask_for_lost_tasks(&mut self, unit: &UnitId) {
+        let Some(running) = self.running.get_mut(unit) else { return };
+        let Some(commit) = lost_tasks(&self.state, unit.connector(), running.asked_behind) else { return };
+        running.asked_behind = Some(commit);
+        self.worker.do_send(SteerUnit { run: running.run.clone(), steer: Steer::Reconfigure });
+    }
+
     /// A connector said how its work is to be split. Written only when it differs from what is in force, and only by the holder of the connector
     /// while it is not stopped. Tried again as long as that very run goes on and has said nothing newer.
     pub(super) fn put_task_configs(&mut self, said: TaskConfigs, context: &mut Context<Self>) {
@@ -90,5 +108,81 @@ impl Herder {
                 });
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use connect_api::TimestampType;
+
+    use super::*;
+    use crate::backend::ConsumerRecord;
+    use crate::storage::config_records::{Commit, ConfigRecord};
+    use crate::storage::fold::fold;
+    use crate::storage::records::RawConfig;
+
+    /// The state after these writes, each of which is planned on what those before it made.
+    fn state_of(writes: &[fn(&ClusterState) -> Vec<ConfigRecord>]) -> ClusterState {
+        let mut state = ClusterState::default();
+        for record in writes.iter().flat_map(|write| write(&state.clone())).collect::<Vec<_>>() {
+            let (key, value, offset) = (Some(record.key()), record.value(), state.next_offset());
+            let (timestamp, timestamp_type) = (-1, TimestampType::CreateTime);
+            let record =
+                ConsumerRecord { source: 0, offset, timestamp, timestamp_type, key, value, headers: Vec::new() };
+            state = fold(state, &record).0;
+        }
+        state
+    }
+
+    fn connector(state: &ClusterState) -> Vec<ConfigRecord> {
+        plan::put_connector(state, "a", RawConfig::new(), None)
+    }
+
+    fn task(state: &ClusterState) -> Vec<ConfigRecord> {
+        plan::put_tasks(state, "a", vec![RawConfig::new()])
+    }
+
+    fn stop(state: &ClusterState) -> Vec<ConfigRecord> {
+        plan::put_target_state(state, "a", TargetState::Stopped)
+    }
+
+    fn pause(state: &ClusterState) -> Vec<ConfigRecord> {
+        plan::put_target_state(state, "a", TargetState::Paused)
+    }
+
+    fn resume(state: &ClusterState) -> Vec<ConfigRecord> {
+        plan::put_target_state(state, "a", TargetState::Started)
+    }
+
+    fn broken(_: &ClusterState) -> Vec<ConfigRecord> {
+        vec![ConfigRecord::Commit("a".into(), Commit { tasks: 2, config: None })]
+    }
+
+    fn delete(_: &ClusterState) -> Vec<ConfigRecord> {
+        plan::delete_connector("a")
+    }
+
+    #[test]
+    fn tasks_are_lost_when_the_last_commit_has_none_and_they_are_wanted() {
+        for (is_lost, writes) in [
+            (false, &[connector as fn(&ClusterState) -> _] as &[_]),
+            (false, &[connector, task]),
+            (false, &[connector, task, stop]),
+            (true, &[connector, task, stop, resume]),
+            (true, &[connector, task, stop, pause]),
+            (true, &[connector, task, stop, resume, stop, resume]),
+            (false, &[connector, task, stop, resume, stop]),
+            (false, &[connector, task, stop, resume, task]),
+            (true, &[connector, task, broken]),
+            (false, &[connector, task, stop, resume, delete]),
+        ] {
+            let state = state_of(writes);
+            let lost = lost_tasks(&state, "a", None);
+            assert_eq!(lost, state.last_commit("a").filter(|_| is_lost), "{writes:?}");
+            // Once behind each commit, which is a function of the two offsets and of nothing that came between.
+            let Some(commit) = lost else { continue };
+            assert_eq!(lost_tasks(&state, "a", Some(commit - 1)), Some(commit));
+            assert_eq!(lost_tasks(&state, "a", Some(commit)), None);
+        }
     }
 }

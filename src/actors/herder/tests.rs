@@ -3,6 +3,8 @@
 mod cluster;
 mod configs;
 mod many;
+mod stale_views;
+mod task_sets;
 mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};

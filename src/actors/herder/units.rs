@@ -44,8 +44,9 @@ pub(super) struct Running {
     pub(super) outcome: Option<HerderResult<()>>,
     /// How often a connector has said its task configurations: only the last ones are written.
     pub(super) task_configs: u64,
-    /// Offset of the last commit for which the connector was asked for its task configurations again.
-    healed: Option<i64>,
+    /// Offset of the last commit that task configurations said by this run come after: the one in force when it began, or for which it was
+    /// asked to say them again.
+    pub(super) asked_behind: Option<i64>,
 }
 
 /// The name by which the control plane knows a unit: the key of its status record.
@@ -143,7 +144,7 @@ impl Herder {
             hard: false,
             waiting: Vec::new(),
             outcome: None,
-            healed: None,
+            asked_behind: self.state.task_set(unit.connector()).map(|set| set.commit_offset),
             task_configs: 0,
         };
         let mut suspended = false;
@@ -286,21 +287,10 @@ impl Herder {
             if is_connector && offset.is_some_and(|offset| offset != running.config_offset) {
                 self.restart_unit(&unit);
             } else if is_connector {
-                self.heal_task_set(&unit);
+                self.ask_for_lost_tasks(&unit);
             }
         }
         self.act_on_restart_request(connector);
-    }
-
-    /// A commit came whose task records are not in the log, so that nobody can run them: the connector says them again.
-    fn heal_task_set(&mut self, unit: &UnitId) {
-        let broken = self.state.task_set(unit.connector()).filter(|set| set.inconsistent).map(|set| set.commit_offset);
-        let Some(running) = self.running.get_mut(unit).filter(|running| broken.is_some() && running.healed != broken)
-        else {
-            return;
-        };
-        running.healed = broken;
-        self.worker.do_send(SteerUnit { run: running.run.clone(), steer: Steer::Reconfigure });
     }
 
     /// The pump of a unit said something.

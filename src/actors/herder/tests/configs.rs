@@ -76,7 +76,7 @@ impl Rig {
     }
 
     /// The config topic as another worker has it, with writes of its own.
-    async fn other_worker(&self) -> ConfigStore {
+    pub(super) async fn other_worker(&self) -> ConfigStore {
         let backend = backend::open(&format!("memory:{}", self.cluster), &ClientSettings::new()).unwrap();
         let settings = ConfigStoreSettings {
             log: LogSettings {
