@@ -2,7 +2,7 @@
 
 import time
 
-from death import CALM_SECONDS, begin, moved_between, share_of
+from death import CALM_SECONDS, begin, moved_between
 from report import Window, anew_in_place, tasks_of, verdict
 from relay import Rule
 
@@ -25,8 +25,8 @@ def cut(options, group, cuts):
             heal(group)
             for worker in group.workers:
                 group.await_healthy(worker)
-            # Who was evicted several times comes back late.
-            group.await_loads(lambda loads: min(loads) >= share_of(options, group))
+            # Who was evicted several times comes back late. Who was not keeps what it has, even or not.
+            group.await_settled()
             places = group.await_running()
             group.settle()
             moved = [unit for unit in before if cut_places.get(unit) != before[unit]]

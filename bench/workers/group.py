@@ -213,6 +213,13 @@ class Group:
     def loads(self, places):
         return [sum(1 for at in places.values() if at == worker["number"]) for worker in self.workers]
 
+    def await_settled(self):
+        """Until all workers are members that have held their share."""
+        for _ in patience(RUNNING_SECONDS, LOOK_SECONDS, "all members settled"):
+            members = json.loads(request(self.workers[0]["port"], "GET", "/cluster")[1])["members"]
+            if len(members) == len(self.alive()) and all(member["settled"] for member in members):
+                return
+
     def await_loads(self, right):
         for _ in patience(RUNNING_SECONDS, LOOK_SECONDS, "even loads"):
             places = self.places()

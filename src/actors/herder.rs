@@ -178,8 +178,9 @@ impl Herder {
     fn step(&mut self, event: Event, context: &mut Context<Self>) {
         let (mut actions, before) = (Vec::new(), self.plane.incarnation());
         self.plane.step(event, lease::now(), &mut actions);
-        if let (Some(life), None) = (before, self.plane.incarnation()) {
-            tracing::warn!(incarnation = %life, "this life of the worker is over: it was evicted, or has left. Who was evicted joins again");
+        let is_over = before.filter(|_| self.plane.incarnation().is_none() && self.parts.shutdown.asked_at().is_none());
+        if let Some(incarnation) = is_over {
+            tracing::warn!(%incarnation, "this worker was evicted: everything stops here, and it joins again when another member answers");
         }
         for action in actions {
             self.carry_out(action, context);
