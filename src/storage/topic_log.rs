@@ -1,11 +1,11 @@
 //! One internal topic: read to the end, then followed for ever; appended to, and waited for (Java: `KafkaBasedLog`).
 
 mod appender;
+mod loss;
 mod subscribers;
 mod tail;
 mod transactions;
 mod turn;
-mod watch;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,11 +21,11 @@ use crate::backend::{
 };
 
 use appender::AppendRequest;
+pub use loss::PARTITIONS_LOOK_INTERVAL;
+use loss::{PartitionsWatch, grown, supervised};
 pub(super) use subscribers::{Subscribers, send_to_all};
 pub use transactions::{COMPARE_AND_APPEND_TIMEOUT, CompareError, Transactions};
 pub use turn::TurnTaker;
-pub use watch::PARTITIONS_LOOK_INTERVAL;
-use watch::{PartitionsWatch, grown, supervised};
 
 /// A topic that is read at the start may take as long as it needs, but not stand still for longer than this.
 pub const OPEN_STALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -346,7 +346,8 @@ impl TopicLog {
             Err(_) => Err(self.shared.timeout("an append", limit)),
             Ok(Some(result)) => {
                 let stored = result.map_err(|error| self.shared.backend_error(error))?;
-                let known = |partition| usize::try_from(partition).is_ok_and(|index| index < self.partitions.len());
+                let known =
+                    |partition: i32| usize::try_from(partition).is_ok_and(|index| index < self.partitions.len());
                 match stored.iter().find(|(partition, _)| !known(*partition)) {
                     Some((partition, _)) => Err(self.not_read(*partition)),
                     None => Ok(stored),

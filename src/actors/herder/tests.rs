@@ -591,8 +591,8 @@ fn a_status_topic_that_got_more_partitions_is_read_anew() {
 fn all_run(herder: &Herder, count: usize) -> bool {
     let mut names = (0..count).map(|number| UnitId::Connector(format!("g{number}")));
     names.all(|unit| {
-        let runs = |state| state == Some(UnitState::Running);
-        herder.running.contains_key(&unit) && runs(herder.statuses.unit(&unit).map(|status| status.shown.state))
+        let state = herder.statuses.unit(&unit).map(|status| status.shown.state);
+        herder.running.contains_key(&unit) && state == Some(UnitState::Running)
     })
 }
 

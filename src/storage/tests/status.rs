@@ -171,7 +171,7 @@ async fn a_status_that_cannot_be_read_replaces_the_register_for_everybody() {
     let store = open(&cluster).await;
     let unit = UnitId::Task("a".into(), 0);
     put(&store, &unit, Some(status(UnitState::Running, 0, Some(held(1))))).await;
-    let write = async |key, value: &'static str| {
+    let write = async |key: bytes::Bytes, value: &'static str| {
         let record = ProducerRecord::keyed("status", key, Some(value.into()));
         let (partition, offset) = store.log().append(vec![record], LIMIT).await.unwrap()[0];
         store.log().wait_until_seen(partition, offset, LIMIT).await.unwrap();
