@@ -112,7 +112,6 @@ async fn a_cut_between_two_workers_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "fails: who cannot be reached by one is evicted, whoever else reaches it"]
 async fn a_cut_between_two_workers_evicts_nobody_whom_a_third_one_reaches() {
     assert_eq!(cut_between_two().await, 0, "evicted");
 }

@@ -600,7 +600,8 @@ fn all_run(herder: &Herder, count: usize) -> bool {
 fn a_committer_that_crashes_ends_the_worker_with_the_reason() {
     in_a_worker(async |rig| {
         rig.joined().await;
-        let config = within(&rig.herder().await, |herder, _| herder.logs.as_ref().map(|logs| logs.config.clone()));
+        let address = rig.herder().await;
+        let config = within(&address, |herder, _| herder.logs.as_ref().map(|logs| logs.config.clone()));
         let config = config.await.flatten().unwrap();
         let written = config.put(|_| -> Result<Vec<ConfigRecord>, HerderError> { panic!("on purpose") }).await;
         assert!(written.is_err());

@@ -323,6 +323,7 @@ fn cluster(units: bool) -> ClusterView {
             settled: true,
             load: 1,
             version: "1".into(),
+            heard: None,
             rest_url: "http://w:1/".into(),
         }],
         units: units.then(|| vec![unit]),

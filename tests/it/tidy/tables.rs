@@ -109,7 +109,6 @@ pub const SLEEPS: &[(&str, usize, &str)] = &[
 pub const IGNORED: &[(&str, usize, &str)] = &[
     ("src/cluster/assignment/tests.rs", 1, "a measurement for the docs, which asserts nothing"),
     ("src/actors/herder/tests/many.rs", 1, "a measurement, which asserts nothing; run when a start became slow"),
-    ("tests/it/deaths.rs", 1, "fails until another living member is asked before an eviction; then it runs by default"),
     ("tests/it/guards/mod.rs", 1, "builds the program for each guard; run after a change of one, and before a release"),
     ("tests/it/scenarios.rs", 1, "needs a running worker that the caller names, for example Kafka's own"),
 ];
