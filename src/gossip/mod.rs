@@ -42,10 +42,10 @@ use seal::Seal;
 use transport::Shared;
 
 /// Milliseconds between two rounds, in each of which a worker speaks to three others.
-pub const GOSSIP_INTERVAL_MS: u64 = 200;
+pub const GOSSIP_INTERVAL_MS: u64 = 100;
 /// Milliseconds between two heartbeats of a worker that was not heard often yet. They weigh as much as five intervals that were seen.
 pub const INITIAL_INTERVAL_MS: u64 = 200;
-/// A worker is suspected after so many mean intervals without a heartbeat.
+/// A worker is suspected after so many mean intervals without a heartbeat. docs/gossip.md has what was measured.
 pub const PHI_THRESHOLD: f64 = 8.0;
 /// Intervals that the mean is taken of, beside those five. Few: in a large or busy cluster heartbeats come so often that their mean alone
 /// would suspect a worker after a short hiccup.
@@ -219,6 +219,8 @@ impl Gossip {
 
 impl Drop for Gossip {
     fn drop(&mut self) {
+        // First the task that would report the end of chitchat.
+        self.tasks.abort_all();
         self.handle.abort();
     }
 }
