@@ -12,9 +12,9 @@ use tokio::time::timeout;
 
 use super::wire::MESSAGE_MAX_BYTES;
 
-/// How long a message may take through the loopback, which takes microseconds unless it is lost. chitchat says nothing of a message that it
+/// How long a message may take through the loopback, which takes microseconds unless it is lost or nobody has CPU. chitchat says nothing of a message that it
 /// cannot read, so that costs this time as well; only who has the key can send one.
-const LOOPBACK_TIMEOUT: Duration = Duration::from_millis(100);
+const LOOPBACK_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Why a message did not come through.
 #[derive(Debug, thiserror::Error)]
