@@ -87,15 +87,7 @@ impl Node {
         registry: Registry,
     ) -> Result<Node> {
         supervision::install_panic_hook();
-        for key in &config.unknown_keys {
-            tracing::warn!(key, "unknown worker setting; it has no effect");
-        }
-        for (key, value) in &config.defaulted {
-            tracing::info!(key, value, "not set; this is its default");
-        }
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
+        tell_of(&config);
         check_converters(&config, &registry)?;
         let listeners = config.listeners.iter().map(bind).collect::<Result<Vec<_>>>()?;
         let address = listeners.first().context("listeners is empty")?.local_addr()?;
@@ -194,6 +186,19 @@ impl Node {
             Some(Stop::Failed(reason)) => Err(anyhow!(reason)),
             None => Err(anyhow!("the worker ended without a reason")),
         }
+    }
+}
+
+/// What of a configuration may not be as somebody thinks.
+fn tell_of(config: &WorkerConfig) {
+    for key in &config.unknown_keys {
+        tracing::warn!(key, "unknown worker setting; it has no effect");
+    }
+    for (key, value) in &config.defaulted {
+        tracing::info!(key, value, "not set; this is its default");
+    }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
     }
 }
 

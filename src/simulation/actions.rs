@@ -29,7 +29,6 @@ impl World {
 
     pub(super) fn act(&mut self, place: usize, action: Action) {
         let who = self.who(place);
-        let (joined, draining) = (MemberState::Joined, MemberState::Draining);
         match action {
             Action::AskEnds { ask } => {
                 let at = self.soon();
@@ -48,23 +47,10 @@ impl World {
                 let at = self.soon();
                 self.send(at, Message::Probe { from: who, worker, incarnation, nonce, via });
             }
-            Action::AppendJoined { token, nonce } => {
-                self.places[place].nonces.push(nonce);
-                let record = MemberRecord { nonce, incarnation: None, state: joined, settled: false };
-                self.append_member(who, token, Some(record));
-            }
-            Action::AppendDraining { token, incarnation, nonce } => {
-                let incarnation = Some(incarnation);
-                self.append_member(
-                    who,
-                    token,
-                    Some(MemberRecord { nonce, incarnation, state: draining, settled: true }),
-                );
-            }
-            Action::AppendSettled { token, incarnation, nonce } => {
-                let incarnation = Some(incarnation);
-                self.append_member(who, token, Some(MemberRecord { nonce, incarnation, state: joined, settled: true }));
-            }
+            Action::AppendJoined { .. }
+            | Action::AppendDraining { .. }
+            | Action::AppendSettled { .. }
+            | Action::AppendGone { .. } => self.write_own_record(who, &action),
             Action::AppendNothing { token } => {
                 self.acted("doubts the log");
                 let (done, failed) = (Event::Appended { token }, failed(token));
@@ -73,7 +59,6 @@ impl World {
             Action::ForeignRegisters { unit, at, .. } => {
                 self.fail(|_| format!("the status of {unit} is taken for one of another cluster: it names {at}"));
             }
-            Action::AppendGone { token } => self.append_member(who, token, None),
             Action::CompareAndTombstone { token, worker, incarnation } => self.evict(who, token, &worker, incarnation),
             Action::WriteClaim { token, unit, fields, .. } => {
                 let unit = self.unit_number(&unit);
@@ -101,6 +86,26 @@ impl World {
             Action::Left => self.down(place, "has left"),
             Action::Exit { reason } => self.down(place, &format!("exits: {reason}")),
         }
+    }
+
+    fn write_own_record(&mut self, who: Who, action: &Action) {
+        let (joined, draining) = (MemberState::Joined, MemberState::Draining);
+        let (token, record) = match *action {
+            Action::AppendJoined { token, nonce } => {
+                self.places[who.place].nonces.push(nonce);
+                (token, Some(MemberRecord { nonce, incarnation: None, state: joined, settled: false }))
+            }
+            Action::AppendDraining { token, incarnation, nonce } => {
+                (token, Some(MemberRecord { nonce, incarnation: Some(incarnation), state: draining, settled: true }))
+            }
+            Action::AppendSettled { token, incarnation, nonce } => {
+                (token, Some(MemberRecord { nonce, incarnation: Some(incarnation), state: joined, settled: true }))
+            }
+            Action::AppendGone { token } => (token, None),
+            // Nothing else is handed over here.
+            _ => return,
+        };
+        self.append_member(who, token, record);
     }
 
     fn append_member(&mut self, who: Who, token: Token, record: Option<MemberRecord>) {
