@@ -47,14 +47,6 @@ thousands! {
     a_tenth_thousand_holds: 9_000,
 }
 
-/// What each of them found is in docs/simulator.md.
-#[test]
-fn histories_that_failed_once_hold() {
-    for seed in [6_891, 79_202, 89_429] {
-        check_all(seed, 1, SMALL, Switches::ALL);
-    }
-}
-
 #[test]
 fn histories_of_more_workers_and_units_hold() {
     check_all(0, 40, Setup::new(6, 60), Switches::ALL);
