@@ -202,25 +202,10 @@ pub async fn fake_herder(mut queue: mpsc::Receiver<HerderRequest>, seen: Arc<Mut
                 drop(reply.send(Ok(info)));
             }
             HerderRequest::Health(reply) => drop(reply.send(Ok("all is well".into()))),
-            HerderRequest::Identity(reply) => {
-                drop(reply.send(Ok(WorkerIdentity {
-                    worker_id: "w:1".into(),
-                    nonce: "7".into(),
-                    process: "p".into(),
-                })));
-            }
-            HerderRequest::Reaches { worker_id, nonce, reply } => {
-                note(format!("reaches {worker_id:?} {nonce}"));
-                answer(&worker_id, reply, || Reaches { reaches: true });
-            }
-            HerderRequest::Cluster(page, reply) => {
-                note(format!("cluster {:?}", page.as_ref().map(|page| &page.after)));
-                drop(reply.send(Ok(cluster(page.is_some()))));
-            }
-            HerderRequest::Evict(worker, reply) => {
-                note(format!("evict {worker:?}"));
-                answer(&worker.clone(), reply, || Evicted { worker_id: worker, incarnation: 7 });
-            }
+            other @ (HerderRequest::Identity(_)
+            | HerderRequest::Reaches { .. }
+            | HerderRequest::Cluster(..)
+            | HerderRequest::Evict(..)) => ask_the_cluster(other, note),
             HerderRequest::Validate { plugin, config, reply } => {
                 note(format!("validate {plugin:?} {config:?}"));
                 answer(&plugin, reply, checked);
@@ -236,6 +221,29 @@ pub async fn fake_herder(mut queue: mpsc::Receiver<HerderRequest>, seen: Arc<Mut
                 answer(&name, reply, || ());
             }
         }
+    }
+}
+
+/// What concerns workers.
+fn ask_the_cluster(request: HerderRequest, note: impl Fn(String)) {
+    match request {
+        HerderRequest::Identity(reply) => {
+            let identity = WorkerIdentity { worker_id: "w:1".into(), nonce: "7".into(), process: "p".into() };
+            drop(reply.send(Ok(identity)));
+        }
+        HerderRequest::Reaches { worker_id, nonce, reply } => {
+            note(format!("reaches {worker_id:?} {nonce}"));
+            answer(&worker_id, reply, || Reaches { reaches: true });
+        }
+        HerderRequest::Cluster(page, reply) => {
+            note(format!("cluster {:?}", page.as_ref().map(|page| &page.after)));
+            drop(reply.send(Ok(cluster(page.is_some()))));
+        }
+        HerderRequest::Evict(worker, reply) => {
+            note(format!("evict {worker:?}"));
+            answer(&worker.clone(), reply, || Evicted { worker_id: worker, incarnation: 7 });
+        }
+        other => panic!("it does not concern workers: {other:?}"),
     }
 }
 
