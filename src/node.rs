@@ -118,13 +118,8 @@ impl Node {
             stopped: stopped.clone(),
         };
         for listener in listeners {
-            listener.set_nonblocking(true)?;
             let state = RestState::new(herder.clone(), registry.clone(), &*identity.rest_url, metrics.clone());
-            let listener = {
-                let _entered = rest.enter();
-                tokio::net::TcpListener::from_std(listener)?
-            };
-            rest.spawn(rest::serve(listener, state, std::future::pending()));
+            serve(&rest, listener, state)?;
         }
         let graceful = config.task_shutdown_graceful_timeout;
         let pump_threads = Pumps::new(pumps.handle().clone());
@@ -200,6 +195,15 @@ fn tell_of(config: &WorkerConfig) {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+}
+
+/// Answers on a socket until the process ends: nobody shuts it down, and others may ask for this worker to the last.
+fn serve(rest: &Runtime, listener: TcpListener, state: RestState) -> Result<()> {
+    listener.set_nonblocking(true)?;
+    let _entered = rest.enter();
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    rest.spawn(rest::serve(listener, state, std::future::pending()));
+    Ok(())
 }
 
 /// In the background: others ask for this worker at that address, which nobody else would tell it.

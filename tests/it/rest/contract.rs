@@ -222,7 +222,7 @@ async fn the_cluster_and_evictions() {
     let worker = json!({"worker_id": "w:1", "incarnation": null, "lease_age_ms": 5, "config_position": 9});
     let member = json!({
         "worker_id": "w:1", "incarnation": 3, "state": "joined", "settled": true, "load": 1, "version": "1",
-        "rest_url": "http://w:1/",
+        "heard": null, "rest_url": "http://w:1/",
     });
     let unit = json!({
         "name": "status-task-a-0", "owner": "w:1", "holder": {"worker_id": "w:1", "incarnation": 3}, "state": "RUNNING",

@@ -202,10 +202,10 @@ pub async fn fake_herder(mut queue: mpsc::Receiver<HerderRequest>, seen: Arc<Mut
                 drop(reply.send(Ok(info)));
             }
             HerderRequest::Health(reply) => drop(reply.send(Ok("all is well".into()))),
-            asked @ (HerderRequest::Identity(..)
+            other @ (HerderRequest::Identity(_)
             | HerderRequest::Reaches { .. }
             | HerderRequest::Cluster(..)
-            | HerderRequest::Evict(..)) => tell_of_cluster(asked, note),
+            | HerderRequest::Evict(..)) => ask_the_cluster(other, note),
             HerderRequest::Validate { plugin, config, reply } => {
                 note(format!("validate {plugin:?} {config:?}"));
                 answer(&plugin, reply, checked);
@@ -224,11 +224,12 @@ pub async fn fake_herder(mut queue: mpsc::Receiver<HerderRequest>, seen: Arc<Mut
     }
 }
 
-/// What workers and operators ask about the cluster.
-fn tell_of_cluster(request: HerderRequest, note: impl Fn(String)) {
+/// What concerns workers.
+fn ask_the_cluster(request: HerderRequest, note: impl Fn(String)) {
     match request {
         HerderRequest::Identity(reply) => {
-            drop(reply.send(Ok(WorkerIdentity { worker_id: "w:1".into(), nonce: "7".into(), process: "p".into() })));
+            let identity = WorkerIdentity { worker_id: "w:1".into(), nonce: "7".into(), process: "p".into() };
+            drop(reply.send(Ok(identity)));
         }
         HerderRequest::Reaches { worker_id, nonce, reply } => {
             note(format!("reaches {worker_id:?} {nonce}"));
@@ -242,7 +243,7 @@ fn tell_of_cluster(request: HerderRequest, note: impl Fn(String)) {
             note(format!("evict {worker:?}"));
             answer(&worker.clone(), reply, || Evicted { worker_id: worker, incarnation: 7 });
         }
-        _ => unreachable!("everything else is answered elsewhere"),
+        other => panic!("it does not concern workers: {other:?}"),
     }
 }
 

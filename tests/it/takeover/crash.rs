@@ -26,6 +26,12 @@ async fn a_killed_worker_is_taken_off_the_log() {
     cluster.worker.put("source", &config).await;
     await_states(&cluster.worker, "source", &["RUNNING", "RUNNING"]).await;
 
+    // The last two things that a worker writes of itself.
+    let is_settled = async || {
+        let rows = topics.config_raw().await;
+        rows.iter().any(|row| row.key() == "session-key") && rows.iter().any(|row| row.json()["settled"] == true)
+    };
+    assert!(holds_within(PATIENCE, is_settled).await, "it writes no session key, or not that it is settled");
     let before = topics.config_raw().await;
     let refused = cluster.hand_back().await;
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
