@@ -313,8 +313,13 @@ impl StreamHandler<HerderRequest> for Herder {
 
 impl StreamHandler<ConfigUpdate> for Herder {
     fn handle(&mut self, ConfigUpdate { steps, position }: ConfigUpdate, context: &mut Context<Self>) {
+        let mut touched = BTreeSet::new();
         for ConfigStep { state, connector } in steps {
             self.folded(state, connector.as_slice(), context);
+            touched.extend(connector);
+        }
+        for connector in touched {
+            self.ask_for_lost_tasks(connector);
         }
         self.config_position = position;
         self.progressed(context);

@@ -36,22 +36,32 @@ enum NotWritten {
     NoLease,
 }
 
-/// The commit that has left a connector without tasks which it should have, unless a run was asked behind that one already: a stop has taken them away
-/// and is over, or their records are not in the log. A function of the state, whatever became of it on the way: a run that saw nothing of a stop and a
-/// resume, since both came at once or while it had no lease, says nothing by itself.
+/// The offset of the last record that decides which tasks a connector has: of its commit or its target state.
+pub(super) fn tasks_follow(state: &ClusterState, connector: &str) -> Option<i64> {
+    let commit = state.task_set(connector).map(|set| set.commit_offset);
+    commit.max(state.target_state_offset(connector))
+}
+
+/// Behind which record a connector has to say its task configurations again, unless this run was asked behind that one already: it has no tasks and
+/// should have them, since a stop has taken them away and is over, or since their records are not in the log. A function of the state, whatever
+/// became of it on the way: a run that saw nothing of a stop and a resume, since both came at once or while it had no lease, says nothing by itself.
+/// What it says is refused only by a stop that is still in force, and what ends that one is a record again.
 fn lost_tasks(state: &ClusterState, connector: &str, asked_behind: Option<i64>) -> Option<i64> {
-    let set = state.task_set(connector)?;
-    let lost = set.configs.is_empty() && state.target_state(connector) != TargetState::Stopped;
+    let lost = state.task_set(connector)?.configs.is_empty() && state.target_state(connector) != TargetState::Stopped;
     // A connector that has no work is asked once behind its own commit, too, and says the same.
-    (lost && asked_behind < Some(set.commit_offset)).then_some(set.commit_offset)
+    tasks_follow(state, connector).filter(|last| lost && asked_behind < Some(*last))
 }
 
 impl Herder {
-    /// Has a connector say its task configurations again when those in force were lost.
-    pub(super) fn ask_for_lost_tasks(&mut self, unit: &UnitId) {
-        let Some(running) = self.running.get_mut(unit) else { return };
-        let Some(commit) = lost_tasks(&self.state, unit.connector(), running.asked_behind) else { return };
-        running.asked_behind = Some(commit);
+    /// Has a connector say its task configurations again when those in force were lost. To be called behind a batch of records: between those of
+    /// one stop they look lost.
+    pub(super) fn ask_for_lost_tasks(&mut self, connector: String) {
+        let unit = UnitId::Connector(connector);
+        let Some(running) = self.running.get_mut(&unit).filter(|running| !running.ending && !running.restart) else {
+            return;
+        };
+        let Some(last) = lost_tasks(&self.state, unit.connector(), running.asked_behind) else { return };
+        running.asked_behind = Some(last);
         self.worker.do_send(SteerUnit { run: running.run.clone(), steer: Steer::Reconfigure });
     }
 
@@ -178,11 +188,22 @@ mod tests {
         ] {
             let state = state_of(writes);
             let lost = lost_tasks(&state, "a", None);
-            assert_eq!(lost, state.last_commit("a").filter(|_| is_lost), "{writes:?}");
-            // Once behind each commit, which is a function of the two offsets and of nothing that came between.
-            let Some(commit) = lost else { continue };
-            assert_eq!(lost_tasks(&state, "a", Some(commit - 1)), Some(commit));
-            assert_eq!(lost_tasks(&state, "a", Some(commit)), None);
+            assert_eq!(lost, tasks_follow(&state, "a").filter(|_| is_lost), "{writes:?}");
+            // Once behind each record, which is a function of the two offsets and of nothing that came between.
+            let Some(last) = lost else { continue };
+            assert_eq!(lost_tasks(&state, "a", Some(last - 1)), Some(last));
+            assert_eq!(lost_tasks(&state, "a", Some(last)), None);
         }
+    }
+
+    /// Between the records of a stop tasks look lost. What is said then is refused, so it must not count for later.
+    #[test]
+    fn a_connector_that_was_asked_in_the_middle_of_a_stop_is_asked_when_it_is_over() {
+        fn half_a_stop(state: &ClusterState) -> Vec<ConfigRecord> {
+            plan::put_tasks(state, "a", Vec::new())
+        }
+        let asked = lost_tasks(&state_of(&[connector, task, half_a_stop]), "a", None);
+        assert!(asked.is_some());
+        assert!(lost_tasks(&state_of(&[connector, task, stop, resume]), "a", asked) > asked);
     }
 }

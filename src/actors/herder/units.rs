@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use super::task_configs::TaskConfigs;
+use super::task_configs::{TaskConfigs, tasks_follow};
 use super::*;
 use crate::actors::handle::{ConnectorTaskId, HerderResult, Reply, TargetState};
 use crate::actors::messages::{RunId, StartUnit, Steer, SteerUnit, UnitEvent, UnitReport, UnitSpec};
@@ -44,8 +44,7 @@ pub(super) struct Running {
     pub(super) outcome: Option<HerderResult<()>>,
     /// How often a connector has said its task configurations: only the last ones are written.
     pub(super) task_configs: u64,
-    /// Offset of the last commit that task configurations said by this run come after: the one in force when it began, or for which it was
-    /// asked to say them again.
+    /// Behind which record of the config topic this run has said task configurations, or was asked to; see [`tasks_follow`].
     pub(super) asked_behind: Option<i64>,
 }
 
@@ -144,7 +143,7 @@ impl Herder {
             hard: false,
             waiting: Vec::new(),
             outcome: None,
-            asked_behind: self.state.task_set(unit.connector()).map(|set| set.commit_offset),
+            asked_behind: tasks_follow(&self.state, unit.connector()),
             task_configs: 0,
         };
         let mut suspended = false;
@@ -286,8 +285,6 @@ impl Herder {
             // Tasks are bounded by their own records: those of an unchanged set go on.
             if is_connector && offset.is_some_and(|offset| offset != running.config_offset) {
                 self.restart_unit(&unit);
-            } else if is_connector {
-                self.ask_for_lost_tasks(&unit);
             }
         }
         self.act_on_restart_request(connector);

@@ -2,31 +2,42 @@
 //! there is nothing.
 
 use super::*;
-use crate::actors::handle::{HerderResult, RestartRequest};
+use crate::actors::handle::{ConnectorInfo, HerderResult, RestartRequest};
 use crate::storage::status_store::StatusState;
 
+type View = (ClusterState, StatusState);
+
 impl Rig {
-    /// Makes the herder see the topics as they were, until it reads on.
-    async fn sees(&self, (state, statuses): &(ClusterState, StatusState)) {
-        let (state, statuses) = (state.clone(), statuses.clone());
-        within(&self.herder().await, move |herder, _| (herder.state, herder.statuses) = (state, statuses)).await;
+    /// Has a request looked at by a herder that sees the topics as they were. It sees them as they are afterwards, as if it had read on.
+    async fn ask_behind<T: Send + 'static>(
+        &self,
+        (state, statuses): &View,
+        make: impl FnOnce(Reply<T>) -> HerderRequest,
+    ) -> HerderResult<T> {
+        let (reply, answer) = oneshot::channel();
+        let (request, state, statuses) = (make(reply), state.clone(), statuses.clone());
+        let look = move |herder: &mut Herder, context: &mut Context<Herder>| {
+            let now = (std::mem::replace(&mut herder.state, state), std::mem::replace(&mut herder.statuses, statuses));
+            herder.write(request, context);
+            (herder.state, herder.statuses) = now;
+        };
+        within(&self.herder().await, look).await.expect("the herder is there");
+        timeout(PATIENCE, answer).await.expect("it is answered in time").expect("it is answered")
     }
 
-    async fn view_now(&self) -> (ClusterState, StatusState) {
+    async fn view_now(&self) -> View {
         within(&self.herder().await, |herder, _| (herder.state.clone(), herder.statuses.clone())).await.unwrap()
     }
 
     async fn steer(&self, name: &str, target: TargetState) -> HerderResult<()> {
         self.handle.ask(|reply| HerderRequest::SetTargetState(name.into(), target, reply)).await
     }
+}
 
-    async fn try_create(&self, name: &str) -> HerderResult<()> {
-        let config = [("name", name), ("connector.class", "FileStreamSource"), ("topic", "t"), ("file", "/nothing")];
-        let config = config.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect();
-        let name = name.to_owned();
-        let made = self.handle.ask(|reply| HerderRequest::Create { name, config, initial_state: None, reply });
-        made.await.map(drop)
-    }
+fn create(name: &str, reply: Reply<ConnectorInfo>) -> HerderRequest {
+    let config = [("name", name), ("connector.class", "FileStreamSource"), ("topic", "t"), ("file", "/nothing")];
+    let config = config.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect();
+    HerderRequest::Create { name: name.to_owned(), config, initial_state: None, reply }
 }
 
 #[test]
@@ -38,21 +49,19 @@ fn a_connector_that_was_just_created_elsewhere_is_there_for_writes() {
         rig.running("status-connector-a").await;
         rig.running(TASK).await;
         for target in [TargetState::Paused, TargetState::Started, TargetState::Stopped, TargetState::Started] {
-            rig.sees(&before).await;
-            assert_eq!(rig.steer("a", target).await, Ok(()), "{target:?}");
+            let steer = |reply| HerderRequest::SetTargetState("a".into(), target, reply);
+            assert_eq!(rig.ask_behind(&before, steer).await, Ok(()), "{target:?}");
         }
+        rig.until("it has a task again", |herder| herder.state.tasks("a").len() == 1).await;
         rig.running(TASK).await;
-        rig.sees(&before).await;
-        assert_eq!(rig.handle.ask(|reply| HerderRequest::RestartConnector("a".into(), reply)).await, Ok(()));
-        rig.sees(&before).await;
-        assert_eq!(rig.handle.ask(|reply| HerderRequest::RestartTask("a".into(), 0, reply)).await, Ok(()));
-        rig.sees(&before).await;
+        let restart = |reply| HerderRequest::RestartConnector("a".into(), reply);
+        assert_eq!(rig.ask_behind(&before, restart).await, Ok(()));
+        assert_eq!(rig.ask_behind(&before, |reply| HerderRequest::RestartTask("a".into(), 0, reply)).await, Ok(()));
         let request = RestartRequest { include_tasks: true, only_failed: false };
-        let planned = rig.handle.ask(|reply| HerderRequest::Restart("a".into(), request, reply)).await.unwrap();
-        assert_eq!((&*planned.connector.state, planned.tasks.len()), ("RESTARTING", 1));
-        rig.sees(&before).await;
+        let planned = rig.ask_behind(&before, |reply| HerderRequest::Restart("a".into(), request, reply)).await;
+        assert_eq!(planned.map(|planned| planned.connector.state), Ok("RESTARTING".to_owned()));
         let delete = |reply| HerderRequest::Delete("a".into(), Default::default(), reply);
-        assert_eq!(rig.handle.ask(delete).await, Ok(()));
+        assert_eq!(rig.ask_behind(&before, delete).await, Ok(()));
     });
 }
 
@@ -63,8 +72,7 @@ fn a_name_that_was_just_freed_elsewhere_is_free() {
         rig.create("a").await;
         let before = rig.view_now().await;
         rig.handle.ask(|reply| HerderRequest::Delete("a".into(), Default::default(), reply)).await.unwrap();
-        rig.sees(&before).await;
-        assert_eq!(rig.try_create("a").await, Ok(()));
+        assert!(rig.ask_behind(&before, |reply| create("a", reply)).await.is_ok());
     });
 }
 
@@ -83,7 +91,7 @@ fn what_is_not_there_for_anybody_is_refused() {
         let request = RestartRequest { include_tasks: true, only_failed: false };
         let restart = rig.handle.ask(|reply| HerderRequest::Restart("b".into(), request, reply)).await;
         assert!(absent(restart.map(drop)));
-        assert!(matches!(rig.try_create("a").await, Err(HerderError::Conflict(_))));
+        assert!(matches!(rig.handle.ask(|reply| create("a", reply)).await, Err(HerderError::Conflict(_))));
     });
 }
 
