@@ -45,6 +45,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// That of a record which stands where its key belongs.
+    pub fn at_home(partition: i32, offset: i64) -> Self {
+        Place { partition, offset, home: partition }
+    }
+
     fn is_home(&self) -> bool {
         self.partition == self.home
     }
@@ -191,7 +196,7 @@ impl Inner {
             (register != Register::Empty).then(|| Arc::new(UnitStatus { shown, register, home, partition, offset }));
         match &status {
             Some(status) => self.units.insert(unit.clone(), status.clone()),
-            None => _ = self.units.remove(&unit),
+            None => self.units.remove(&unit),
         }
         if !strays.is_empty() {
             self.strays.insert(unit.clone(), strays);

@@ -94,17 +94,12 @@ fn fold_rows<'a>(rows: impl IntoIterator<Item = &'a Row>) -> (ClusterState, Vec<
     )
 }
 
-/// Java's workers have written it where it belongs.
-fn home(partition: i32, offset: i64) -> Place {
-    Place { partition, offset, home: partition }
-}
-
 fn statuses<'a>(rows: impl IntoIterator<Item = &'a Row>) -> StatusState {
     let mut state = StatusState::default();
     for row in rows.into_iter().filter(|row| row.topic == "status") {
         let Row { partition, record, .. } = row;
         if let Ok(decoded) = StatusTopicRecord::decode(record.offset, record.key.as_ref(), record.value.as_ref()) {
-            state.apply(decoded, home(*partition, record.offset));
+            state.apply(decoded, Place::at_home(*partition, record.offset));
         }
     }
     state
@@ -347,7 +342,7 @@ fn an_outdated_unassigned_of_java_is_ignored() {
         let ConsumerRecord { offset, key, value, .. } = &row.record;
         let decoded = StatusTopicRecord::decode(*offset, key.as_ref(), value.as_ref()).unwrap();
         let StatusTopicRecord::Status(unit, Some(record)) = decoded.clone() else { continue };
-        state.apply(decoded, home(row.partition, *offset));
+        state.apply(decoded, Place::at_home(row.partition, *offset));
         let now = state.unit(&unit).unwrap().shown.clone();
         if matches!(unit, UnitId::Task(..)) && record.state == UnitState::Unassigned {
             let before: Option<StatusRecordAt> = shown.get(&unit).cloned();
