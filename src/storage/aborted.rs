@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::cluster_state::ClusterState;
 use super::committer::Writes;
-use super::config_records::{Commit, ConfigRecord, commit_key, connector_key, is_turn, task_key};
+use super::config_records::{Commit, ConfigRecord, commit_key, connector_key, is_member, is_turn, task_key};
 use super::topic_log::{CompareError, FETCH_WAIT, LogError, TopicLog};
 use crate::backend::{
     Backend, BackendError, ClientSettings, ConsumerRecord, Header, Isolation, ProducerRecord, ReadBatch, StartOffset,
@@ -165,12 +165,13 @@ fn owned(record: ConsumerRecord) -> ConsumerRecord {
 }
 
 impl Readings {
-    /// The aborted records that are the last of their keys, in the order of keys. Without those by which workers take turns, which Java passes over.
+    /// The aborted records that are the last of their keys, in the order of keys. Without those of members and of turns: Java passes over them, and a
+    /// member whose record was said again would seem to have joined anew.
     pub fn hidden(&self) -> impl Iterator<Item = (&Bytes, &ConsumerRecord)> {
         let is_last = |key: &Bytes, raw: &ConsumerRecord| {
             self.committed.get(key).is_none_or(|committed| committed.offset < raw.offset)
         };
-        self.raw.iter().filter(move |(key, raw)| is_last(key, raw) && !is_turn(key))
+        self.raw.iter().filter(move |(key, raw)| is_last(key, raw) && !is_turn(key) && !is_member(key))
     }
 
     /// What has to be appended, so that the last record of each key is the committed one.
@@ -232,7 +233,6 @@ fn never_written(key: &Bytes, aborted: &ConsumerRecord) -> Option<ConfigRecord> 
     match ConfigRecord::decode(aborted.offset, Some(key), aborted.value.as_ref()).ok()? {
         ConfigRecord::Connector(name, _) => Some(ConfigRecord::Connector(name, None)),
         ConfigRecord::TargetState(name, _) => Some(ConfigRecord::TargetState(name, None)),
-        ConfigRecord::Member(id, _) => Some(ConfigRecord::Member(id, None)),
         ConfigRecord::Commit(name, _) => Some(ConfigRecord::Commit(name, Commit { tasks: 0, config: None })),
         _ => None,
     }

@@ -255,6 +255,11 @@ pub(super) fn is_turn(key: &[u8]) -> bool {
     key.starts_with(TURN.as_bytes())
 }
 
+/// Whether this key is that of a member. Only its worker writes it, and who has it removed.
+pub(super) fn is_member(key: &[u8]) -> bool {
+    key.starts_with(WORKER.as_bytes())
+}
+
 /// The connector whose state a record with this key is part of. Task records are part of none before their commit.
 pub(super) fn connector_of(key: &[u8]) -> Option<String> {
     let key = String::from_utf8_lossy(key);
