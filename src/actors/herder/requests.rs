@@ -10,6 +10,7 @@ use super::units::answer;
 use super::*;
 use crate::actors::handle::{ConnectorInfo, HerderResult, Precondition, Reply, TargetState};
 use crate::actors::validation;
+use crate::backend::BackendError;
 use crate::storage::config_records::ConfigRecord;
 use crate::storage::plan;
 use crate::storage::records::RawConfig;
@@ -228,6 +229,13 @@ pub(super) fn not_written(error: CompareError<impl std::fmt::Display>) -> Herder
 pub(super) fn log_error(error: &LogError) -> HerderError {
     match error {
         LogError::Timeout { .. } => HerderError::Unavailable(format!("Kafka did not answer in time: {error}")),
+        // Others were first, time and again.
+        LogError::Backend { error: BackendError::Fenced(_), .. } => {
+            HerderError::Unavailable(format!("other workers write to the config topic at the moment: {error}"))
+        }
+        _ if error.is_retriable() => {
+            HerderError::Unavailable(format!("the config topic cannot be written at the moment: {error}"))
+        }
         _ => HerderError::Internal(format!("the config topic could not be written: {error}")),
     }
 }
