@@ -200,7 +200,14 @@ impl Herder {
         let partitions = self.status_positions.len();
         let changes = |name: &String| units::changes(&before, &self.state, name, partitions);
         let changes = connectors.iter().flat_map(changes).collect();
-        self.step(Event::Folded { position, members: units::members(&self.state), changes }, context);
+        let members = units::members(&self.state);
+        if members != units::members(&before)
+            && let Some(logs) = &self.logs
+        {
+            // Who has just joined may read more partitions than this worker, and writes to them.
+            logs.status.log().look_at_partitions();
+        }
+        self.step(Event::Folded { position, members, changes }, context);
         for connector in connectors {
             self.follow_connector(connector);
         }

@@ -8,6 +8,7 @@
 //! | offset committer | the task goes on; a flush that was under way is repeated by the next one | nothing | by the worker, after [`BACKOFF`] |
 //! | status actor | writes that waited are said again by the control plane; it ends with its herder | nothing | by the herder, after [`BACKOFF`]; after [`STATUS_ACTOR_RESTARTS`] in a row the process ends |
 //! | herder | everything it knew is in the topics: units stop hard, a new one joins anew | as the log says | by the worker, after [`BACKOFF`], without end: it goes on where Kafka let it |
+//! | reader, writer, committer or count of partitions of an internal topic | the log counts as lost: what was read of it may not be all any more | nothing | by whoever runs the process, which ends with the reason |
 //! | worker actor | the process ends: nobody is left to supervise | nothing | by whoever runs the process |
 //!
 //! An actor is never revived with its old state: each start calls a factory. actix's own `Supervisor` does not help, since it

@@ -168,17 +168,10 @@ impl ConfigStore {
             core.position = core.position.max(log.position(PARTITION));
         }
         let (writes, committer) = Committer::new(log.clone(), transactions.clone(), state.clone(), writer);
+        let committer = log.supervise("committer", committer.run());
         let partition = TopicPartition { topic: topic.into(), partition: PARTITION };
         let restater = Restater { backend, reader, log: log.clone(), partition, writes: writes.clone() };
-        Ok(ConfigStore {
-            log,
-            core,
-            transactions,
-            writes,
-            restater,
-            _committer: Running(tokio::spawn(committer.run())),
-            state,
-        })
+        Ok(ConfigStore { log, core, transactions, writes, restater, _committer: committer, state })
     }
 
     /// The log itself: positions, ends, its loss.

@@ -15,6 +15,7 @@ pub mod records;
 mod shared_map;
 pub mod status_records;
 pub mod status_store;
+mod strays;
 pub mod topic_log;
 pub mod topics;
 mod turns;

@@ -105,6 +105,20 @@ pub struct StatusRecord {
     pub register: Option<RegisterFields>,
 }
 
+impl StatusRecord {
+    /// Of a unit of which nothing can be read.
+    pub(super) fn unknown() -> StatusRecord {
+        StatusRecord {
+            state: UnitState::Unassigned,
+            trace: None,
+            worker_id: String::new(),
+            generation: 0,
+            version: None,
+            register: None,
+        }
+    }
+}
+
 /// The value of `status-topic-TOPIC:connector-NAME`: a topic that a connector used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicUse {
@@ -135,6 +149,14 @@ impl StatusTopicRecord {
     pub fn decode(offset: i64, key: Option<&Bytes>, value: Option<&Bytes>) -> Result<StatusTopicRecord, RecordError> {
         let key = String::from_utf8_lossy(key.map_or(&[], |key| &key[..]));
         Self::decode_parts(&key, value).map_err(|reason| RecordError { key: key.into_owned(), offset, reason })
+    }
+
+    /// The unit that a record is about, whatever its value is.
+    pub fn unit_of(key: Option<&Bytes>) -> Option<UnitId> {
+        match Self::decode(0, key, None) {
+            Ok(StatusTopicRecord::Status(unit, _)) => Some(unit),
+            _ => None,
+        }
     }
 
     fn decode_parts(key: &str, value: Option<&Bytes>) -> Result<StatusTopicRecord, Reason> {
@@ -201,7 +223,7 @@ fn decode_status(value: &Object) -> Result<StatusRecord, Reason> {
     })
 }
 
-/// `None` for a record without our fields. One with some of them odd is an error: it must be no one's idea of a free register.
+/// `None` for a record without our fields. One with some of them odd is an error: it names no holder, and replaces what stood before.
 fn decode_register(value: &Object) -> Result<Option<RegisterFields>, Reason> {
     let Some(incarnation) = optional_int(value, "incarnation")? else { return Ok(None) };
     let claim = int_field(value, "claim")?;

@@ -6,11 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use super::shared_map::SharedMap;
 use super::status_records::{StatusRecord, StatusTopicRecord, TopicUse, UnitId, UnitState};
+use super::strays::Strays;
 use super::topic_log::{Fold, LogError, LogSettings, Subscribers, TopicLog, send_to_all};
+use crate::backend::partitioner::partition_for_key;
 use crate::backend::{Backend, ProducerRecord, ReadBatch};
 use crate::cluster::Register;
 
@@ -20,12 +23,54 @@ pub struct UnitStatus {
     /// What REST shows. Not always the last record: Java's reader ignores a task's UNASSIGNED of a worker that has lost the task to
     /// another one already.
     pub shown: StatusRecord,
-    /// What the last record says of the holder.
+    /// What the last record says of the holder; before the unit was claimed in its own partition, perhaps a record elsewhere.
     pub register: Register,
-    /// Partition of that record.
+    /// What the last record in its own partition says of the holder.
+    home: Register,
+    /// The partition that the unit belongs to.
     pub partition: i32,
-    /// Offset of that record.
+    /// Offset of its last record there; before it has one there, elsewhere.
     pub offset: i64,
+}
+
+/// Where a record stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// The partition that its key belongs to, by as many as are read.
+    pub home: i32,
+}
+
+impl Place {
+    /// That of a record which stands where its key belongs.
+    pub fn at_home(partition: i32, offset: i64) -> Self {
+        Place { partition, offset, home: partition }
+    }
+
+    fn is_home(&self) -> bool {
+        self.partition == self.home
+    }
+}
+
+/// What the record of a unit says.
+enum Said {
+    Tombstone,
+    Status(StatusRecord),
+    /// Nobody can tell. A reader that goes on with the record before it would differ from one that starts when that is compacted away.
+    Unreadable,
+}
+
+impl Said {
+    fn register(&self) -> Register {
+        match self {
+            Said::Tombstone => Register::Empty,
+            Said::Status(record) => record.register.map_or(Register::Foreign, Register::Ours),
+            Said::Unreadable => Register::Foreign,
+        }
+    }
 }
 
 /// A snapshot of the status topic. Clones share everything.
@@ -37,6 +82,8 @@ pub struct StatusState {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Inner {
     units: SharedMap<UnitId, Arc<UnitStatus>>,
+    /// Of those units that have any.
+    strays: SharedMap<UnitId, Arc<Strays>>,
     /// By connector, then topic.
     topics: SharedMap<String, Arc<BTreeMap<String, TopicUse>>>,
 }
@@ -82,9 +129,11 @@ impl StatusState {
     }
 
     /// Applies one record (Java: `KafkaStatusBackingStore.read`). Pure.
-    pub fn apply(&mut self, record: StatusTopicRecord, partition: i32, offset: i64) -> Option<StatusRead> {
+    pub fn apply(&mut self, record: StatusTopicRecord, place: Place) -> Option<StatusRead> {
         let inner = Arc::make_mut(&mut self.inner);
         match record {
+            // A topic that is used is noted again where it belongs.
+            StatusTopicRecord::TopicUse { .. } if !place.is_home() => None,
             StatusTopicRecord::TopicUse { topic, connector, value: Some(value) } => {
                 let mut topics = inner.topics.get(&connector).cloned().unwrap_or_default();
                 Arc::make_mut(&mut topics).insert(topic, value);
@@ -102,21 +151,59 @@ impl StatusState {
                 }
                 None
             }
-            StatusTopicRecord::Status(unit, None) => {
-                inner.units.remove(&unit);
-                Some(StatusRead { unit, register: Register::Empty, partition, offset, status: None })
-            }
-            StatusTopicRecord::Status(unit, Some(record)) => {
-                let register = record.register.map_or(Register::Foreign, Register::Ours);
-                let shown = match inner.units.get(&unit) {
-                    Some(known) if is_outdated(&unit, &record, &known.shown) => known.shown.clone(),
-                    _ => record,
-                };
-                let status = Arc::new(UnitStatus { shown, register, partition, offset });
-                inner.units.insert(unit.clone(), status.clone());
-                Some(StatusRead { unit, register, partition, offset, status: Some(status) })
+            StatusTopicRecord::Status(unit, record) => {
+                Some(inner.apply_status(unit, record.map_or(Said::Tombstone, Said::Status), place))
             }
         }
+    }
+
+    /// Applies a record whose value cannot be read: `None` where its key names no unit either. Such a record holds nothing, but is the last of its unit.
+    pub fn apply_unreadable(&mut self, key: Option<&Bytes>, place: Place) -> Option<StatusRead> {
+        let unit = StatusTopicRecord::unit_of(key)?;
+        Some(Arc::make_mut(&mut self.inner).apply_status(unit, Said::Unreadable, place))
+    }
+
+    /// The partitions in which a unit has records that belong elsewhere.
+    fn strays(&self, unit: &UnitId) -> Vec<i32> {
+        self.inner.strays.get(unit).map_or_else(Vec::new, |strays| strays.partitions().collect())
+    }
+}
+
+impl Inner {
+    fn apply_status(&mut self, unit: UnitId, said: Said, place: Place) -> StatusRead {
+        let known = self.units.get(&unit).cloned();
+        let mut home = known.as_ref().map_or(Register::Empty, |known| known.home);
+        // What was written elsewhere is shown as long as nothing was written where it belongs.
+        let is_shown = place.is_home() || home == Register::Empty;
+        let mut strays = self.strays.get(&unit).cloned().unwrap_or_default();
+        if place.is_home() {
+            home = said.register();
+        } else {
+            Arc::make_mut(&mut strays).read(place.partition, said.register());
+        }
+        let register = strays.register(home);
+        let shown = match (said, &known) {
+            (Said::Status(record), Some(known)) if !is_shown || is_outdated(&unit, &record, &known.shown) => {
+                known.shown.clone()
+            }
+            (Said::Status(record), _) => record,
+            (Said::Tombstone | Said::Unreadable, Some(known)) => known.shown.clone(),
+            (Said::Tombstone | Said::Unreadable, None) => StatusRecord::unknown(),
+        };
+        let partition = place.home;
+        let offset = known.as_ref().filter(|_| !is_shown).map_or(place.offset, |known| known.offset);
+        let status =
+            (register != Register::Empty).then(|| Arc::new(UnitStatus { shown, register, home, partition, offset }));
+        match &status {
+            Some(status) => self.units.insert(unit.clone(), status.clone()),
+            None => self.units.remove(&unit),
+        }
+        if !strays.is_empty() {
+            self.strays.insert(unit.clone(), strays);
+        } else if !place.is_home() {
+            self.strays.remove(&unit);
+        }
+        StatusRead { unit, register, partition, offset: place.offset, status }
     }
 }
 
@@ -135,11 +222,11 @@ fn is_outdated(unit: &UnitId, record: &StatusRecord, shown: &StatusRecord) -> bo
 pub struct StatusRead {
     /// Its unit.
     pub unit: UnitId,
-    /// What it says of the unit's holder.
+    /// The unit's register after it.
     pub register: Register,
-    /// Where it stands.
+    /// The partition that the unit belongs to.
     pub partition: i32,
-    /// Where it stands.
+    /// Where it stands, in whatever partition.
     pub offset: i64,
     /// The status after it; `None` for a tombstone.
     pub status: Option<Arc<UnitStatus>>,
@@ -186,20 +273,31 @@ impl StatusFold {
         let mut reads = Vec::new();
         for record in &batch.records {
             let at = batch.partition(record);
+            let home = record.key.as_ref().map_or(at.partition, |key| home(key, positions.len()));
+            let place = Place { partition: at.partition, offset: record.offset, home };
             match StatusTopicRecord::decode(record.offset, record.key.as_ref(), record.value.as_ref()) {
                 Ok(decoded) => {
                     if matches!(decoded, StatusTopicRecord::TopicUse { value: None, .. }) {
                         self.topic_resets.fetch_add(1, Ordering::Relaxed);
                     }
-                    reads.extend(core.state.apply(decoded, at.partition, record.offset));
+                    reads.extend(core.state.apply(decoded, place));
                 }
-                Err(error) => tracing::warn!(topic = %at.topic, partition = at.partition, "{error}"),
+                Err(error) => {
+                    tracing::warn!(topic = %at.topic, partition = at.partition, "{error}");
+                    reads.extend(core.state.apply_unreadable(record.key.as_ref(), place));
+                }
             }
         }
         core.positions = positions.to_vec();
         self.snapshots.send_replace(core.state.clone());
         (core.subscribers.current(), reads)
     }
+}
+
+/// The partition that a key belongs to in a topic that was opened with so many. Java's producers put it there as well.
+fn home(key: &[u8], count: usize) -> i32 {
+    // Kafka counts partitions in 32 bits.
+    partition_for_key(key, i32::try_from(count).unwrap_or(i32::MAX))
 }
 
 /// The status topic.
@@ -257,14 +355,25 @@ impl StatusStore {
     }
 
     /// Appends a status, or a tombstone for `None`, and waits until it is stored (not until it is read). Returns partition and offset.
-    /// The caller has at most one write of a unit under way.
+    /// The caller has at most one write of a unit under way. What stands of the unit in other partitions, where it does not belong, is removed
+    /// behind it, which may take as long again.
     pub async fn put(
         &self,
         unit: &UnitId,
         status: Option<StatusRecord>,
         limit: Duration,
     ) -> Result<(i32, i64), LogError> {
-        self.append(StatusTopicRecord::Status(unit.clone(), status), limit).await
+        let record = self.to_home(&StatusTopicRecord::Status(unit.clone(), status));
+        let tombstone = ProducerRecord { value: None, ..record.clone() };
+        let stored = self.log.append(vec![record], limit).await?;
+        let strays = self.state.borrow().strays(unit);
+        let removed = strays.into_iter().map(|at| ProducerRecord { partition: Some(at), ..tombstone.clone() });
+        // Not in front of it: without either, the unit would look as if nobody had held it.
+        if let Err(error) = self.log.append(removed.collect(), limit).await {
+            tracing::warn!(%unit, %error, "what stands of a unit in other partitions was not removed; tried again with its next status");
+        }
+        // One record was given, so one was stored.
+        Ok(stored.first().copied().unwrap_or((-1, -1)))
     }
 
     /// Notes that a connector used topics, or forgets them for `None`. Returns partition and offset of each.
@@ -277,15 +386,14 @@ impl StatusStore {
     ) -> Result<Vec<(i32, i64)>, LogError> {
         let record = |topic: &String| {
             let (topic, connector) = (topic.clone(), connector.to_owned());
-            StatusTopicRecord::TopicUse { topic, connector, value: value.clone() }.encode(self.log.topic())
+            self.to_home(&StatusTopicRecord::TopicUse { topic, connector, value: value.clone() })
         };
         self.log.append(topics.iter().map(record).collect(), limit).await
     }
 
-    async fn append(&self, record: StatusTopicRecord, limit: Duration) -> Result<(i32, i64), LogError> {
-        let record: ProducerRecord = record.encode(self.log.topic());
-        let stored = self.log.append(vec![record], limit).await?;
-        // One record was given, so one was stored.
-        Ok(stored.first().copied().unwrap_or((-1, -1)))
+    /// Goes to the partition that readers expect it in, also when the topic has more by now.
+    fn to_home(&self, record: &StatusTopicRecord) -> ProducerRecord {
+        let partition = Some(home(&record.key(), self.log.partition_count()));
+        ProducerRecord { partition, ..record.encode(self.log.topic()) }
     }
 }

@@ -1,6 +1,7 @@
 //! One internal topic: read to the end, then followed for ever; appended to, and waited for (Java: `KafkaBasedLog`).
 
 mod appender;
+mod loss;
 mod subscribers;
 mod tail;
 mod transactions;
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -20,6 +21,8 @@ use crate::backend::{
 };
 
 use appender::AppendRequest;
+pub use loss::PARTITIONS_LOOK_INTERVAL;
+use loss::{PartitionsWatch, grown, supervised};
 pub(super) use subscribers::{Subscribers, send_to_all};
 pub use transactions::{COMPARE_AND_APPEND_TIMEOUT, CompareError, Transactions};
 pub use turn::TurnTaker;
@@ -149,8 +152,15 @@ struct Shared {
 
 impl Shared {
     fn lose(&self, reason: &str) {
-        tracing::error!(topic = %self.topic, reason, "the log is lost");
-        self.progress.send_modify(|progress| _ = progress.lost.get_or_insert_with(|| reason.into()));
+        // The first reason counts: the others follow from it.
+        self.progress.send_if_modified(|progress| {
+            let is_news = progress.lost.is_none();
+            if is_news {
+                tracing::error!(topic = %self.topic, reason, "the log is lost");
+                progress.lost = Some(reason.into());
+            }
+            is_news
+        });
     }
 
     fn backend_error(&self, error: BackendError) -> LogError {
@@ -163,7 +173,7 @@ impl Shared {
 }
 
 /// Stops its future when it is dropped.
-pub(super) struct Running(pub(super) JoinHandle<()>);
+pub(super) struct Running(JoinHandle<()>);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -179,8 +189,9 @@ pub struct TopicLog {
     /// Asks the leaders for ends. A reader of its own, so that a slow leader does not hold up what others deliver.
     asker: tokio::sync::Mutex<Box<dyn RecordReader>>,
     appends: mpsc::Sender<AppendRequest>,
-    _tail: Running,
-    _appender: Running,
+    /// Asks for a count of the partitions.
+    look: Arc<Notify>,
+    _parts: [Running; 3],
 }
 
 impl TopicLog {
@@ -210,11 +221,15 @@ impl TopicLog {
         let shared = Arc::new(Shared { topic: topic.clone(), progress: sender, recent: Mutex::default() });
 
         let tail = tail::Tail::open(backend.clone(), &settings, partitions.clone(), shared.clone(), fold);
-        let tail = Running(tokio::spawn(tail.map_err(failed)?.run()));
+        let tail = supervised(&shared, "reader", tail.map_err(failed)?.run());
         let (appends, requests) = mpsc::channel(APPEND_QUEUE);
+        let look = Arc::<Notify>::default();
+        let (admin, asked) = (backend.admin(), look.clone());
+        let watch = PartitionsWatch { admin, shared: shared.clone(), count: partitions.len(), asked };
+        let watch = supervised(&shared, "count of partitions", watch.run());
         let appender = appender::Appender::open(backend, settings, shared.clone(), requests).map_err(failed)?;
-        let appender = Running(tokio::spawn(appender.run()));
-        let log = TopicLog { shared, partitions, progress, asker, appends, _tail: tail, _appender: appender };
+        let appender = supervised(&shared, "writer", appender.run());
+        let log = TopicLog { shared, partitions, progress, asker, appends, look, _parts: [tail, appender, watch] };
         log.wait_while_it_moves(&ends).await?;
         Ok(log)
     }
@@ -248,7 +263,17 @@ impl TopicLog {
         _ = progress.changed().await;
     }
 
-    /// Waits until the log is lost: it was truncated, emptied or made anew. Whoever acted on its records has to stop, read it anew, and begin
+    /// Counts the partitions soon, and not only after [`PARTITIONS_LOOK_INTERVAL`]: somebody may read more of them.
+    pub fn look_at_partitions(&self) {
+        self.look.notify_one();
+    }
+
+    /// Runs a part of what is built upon this log; when it panics, the log is lost.
+    pub(super) fn supervise(&self, part: &'static str, future: impl Future<Output = ()> + Send + 'static) -> Running {
+        supervised(&self.shared, part, future)
+    }
+
+    /// Waits until the log is lost: it was truncated, emptied or made anew, it got more partitions, or a part of it crashed. Whoever acted on its records has to stop, read it anew, and begin
     /// again.
     pub async fn lost(&self) -> LogError {
         let mut progress = self.progress.clone();
@@ -300,13 +325,7 @@ impl TopicLog {
     /// Waits until the record at this offset is folded.
     pub async fn wait_until_seen(&self, partition: i32, offset: i64, limit: Duration) -> Result<(), LogError> {
         let Some(index) = usize::try_from(partition).ok().filter(|index| *index < self.partitions.len()) else {
-            return Err(LogError::Unusable {
-                topic: self.shared.topic.clone(),
-                reason: format!(
-                    "it has partition {partition} now and had {} when it was opened; restart the worker",
-                    self.partitions.len()
-                ),
-            });
+            return Err(self.not_read(partition));
         };
         self.wait_for(Instant::now() + limit, limit, |positions| positions[index] > offset).await
     }
@@ -325,9 +344,25 @@ impl TopicLog {
         };
         match tokio::time::timeout(limit, stored).await {
             Err(_) => Err(self.shared.timeout("an append", limit)),
-            Ok(Some(result)) => result.map_err(|error| self.shared.backend_error(error)),
+            Ok(Some(result)) => {
+                let stored = result.map_err(|error| self.shared.backend_error(error))?;
+                let known =
+                    |partition: i32| usize::try_from(partition).is_ok_and(|index| index < self.partitions.len());
+                match stored.iter().find(|(partition, _)| !known(*partition)) {
+                    Some((partition, _)) => Err(self.not_read(*partition)),
+                    None => Ok(stored),
+                }
+            }
             Ok(None) => Err(self.writer_ended()),
         }
+    }
+
+    /// The error for a record in a partition that is not read, which is also the end of this log.
+    fn not_read(&self, partition: i32) -> LogError {
+        let count = usize::try_from(partition).map_or(0, |index| index + 1);
+        let reason = grown(count, self.partitions.len());
+        self.shared.lose(&reason);
+        LogError::Lost { topic: self.shared.topic.clone(), reason: reason.into() }
     }
 
     /// The error for a wait that took too long.

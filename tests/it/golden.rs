@@ -18,7 +18,7 @@ use connect_node::storage::fold::{FoldIssue, fold};
 use connect_node::storage::offset_records::{OffsetKey, content_of, decode_offset, encode_offset};
 use connect_node::storage::records::RawConfig;
 use connect_node::storage::status_records::{StatusTopicRecord, UnitId, UnitState};
-use connect_node::storage::status_store::StatusState;
+use connect_node::storage::status_store::{Place, StatusState};
 use serde_json::Value;
 
 /// One line of a golden file.
@@ -99,7 +99,7 @@ fn statuses<'a>(rows: impl IntoIterator<Item = &'a Row>) -> StatusState {
     for row in rows.into_iter().filter(|row| row.topic == "status") {
         let Row { partition, record, .. } = row;
         if let Ok(decoded) = StatusTopicRecord::decode(record.offset, record.key.as_ref(), record.value.as_ref()) {
-            state.apply(decoded, *partition, record.offset);
+            state.apply(decoded, Place::at_home(*partition, record.offset));
         }
     }
     state
@@ -342,7 +342,7 @@ fn an_outdated_unassigned_of_java_is_ignored() {
         let ConsumerRecord { offset, key, value, .. } = &row.record;
         let decoded = StatusTopicRecord::decode(*offset, key.as_ref(), value.as_ref()).unwrap();
         let StatusTopicRecord::Status(unit, Some(record)) = decoded.clone() else { continue };
-        state.apply(decoded, row.partition, *offset);
+        state.apply(decoded, Place::at_home(row.partition, *offset));
         let now = state.unit(&unit).unwrap().shown.clone();
         if matches!(unit, UnitId::Task(..)) && record.state == UnitState::Unassigned {
             let before: Option<StatusRecordAt> = shown.get(&unit).cloned();

@@ -535,3 +535,69 @@ fn tasks_that_a_commit_has_lost_are_said_again_by_their_connector() {
         rig.running(TASK).await;
     });
 }
+
+/// What a client is told while no broker answers.
+#[test]
+fn a_write_without_brokers_is_unavailable() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        memory::faults(&rig.cluster).set_down(true);
+        let config = [("name", "a"), ("connector.class", "FileStreamSource"), ("topic", "t"), ("file", "/nothing")];
+        let config = config.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect();
+        let name = "a".to_owned();
+        let made = rig.handle.ask(|reply| HerderRequest::Create { name, config, initial_state: None, reply }).await;
+        memory::faults(&rig.cluster).set_down(false);
+        assert!(matches!(made, Err(HerderError::Unavailable(_))), "{made:?}");
+    });
+}
+
+/// An operator gives the status topic more partitions. What is created then runs all the same, until the worker has noticed and ends; the next one
+/// goes on with everything.
+#[test]
+fn a_status_topic_that_got_more_partitions_is_read_anew() {
+    let cluster = new_cluster();
+    in_a_worker_of(cluster.clone(), async |rig| {
+        rig.joined().await;
+        rig.create("a").await;
+        rig.running(TASK).await;
+        memory::hooks(&rig.cluster).grow("statuses", 8);
+        for number in 0..6 {
+            rig.create(&format!("g{number}")).await;
+        }
+        rig.until("all run", |herder| all_run(herder, 6)).await;
+        within(&rig.herder().await, |herder, _| {
+            // It would be looked for without being asked, in some seconds.
+            herder.logs.as_ref().expect("they are open").status.log().look_at_partitions();
+        })
+        .await;
+        let Some(Stop::Failed(reason)) = rig.end().await else { panic!("{:?}", rig.stopped.get()) };
+        assert!(reason.contains("8 partitions now and had 2"), "{reason}");
+    });
+    in_a_worker_of(cluster, async |rig| {
+        rig.joined().await;
+        rig.until("all run again", |herder| all_run(herder, 6)).await;
+        memory::forget(&rig.cluster);
+    });
+}
+
+fn all_run(herder: &Herder, count: usize) -> bool {
+    let mut names = (0..count).map(|number| UnitId::Connector(format!("g{number}")));
+    names.all(|unit| {
+        let state = herder.statuses.unit(&unit).map(|status| status.shown.state);
+        herder.running.contains_key(&unit) && state == Some(UnitState::Running)
+    })
+}
+
+#[test]
+fn a_committer_that_crashes_ends_the_worker_with_the_reason() {
+    in_a_worker(async |rig| {
+        rig.joined().await;
+        let config =
+            |herder: &mut Herder, _: &mut Context<Herder>| herder.logs.as_ref().map(|logs| logs.config.clone());
+        let config = within(&rig.herder().await, config).await.flatten().expect("the logs are open");
+        let written = config.put(|_| -> Result<Vec<ConfigRecord>, HerderError> { panic!("on purpose") }).await;
+        assert!(written.is_err());
+        let Some(Stop::Failed(reason)) = rig.end().await else { panic!("{:?}", rig.stopped.get()) };
+        assert!(reason.contains("its committer crashed (on purpose)"), "{reason}");
+    });
+}

@@ -210,9 +210,9 @@ async fn a_subscriber_sees_the_state_after_each_record() {
 
 #[tokio::test(start_paused = true)]
 async fn a_commit_without_an_answer_is_neither_lost_nor_repeated() {
-    for carried_out in [true, false] {
+    for (carried_out, fenced) in [(true, false), (false, false), (true, true), (false, true)] {
         let cluster = Cluster::new().await;
-        let doubt = Arc::new(Doubt { carried_out, left: AtomicUsize::new(1) });
+        let doubt = Arc::new(Doubt { carried_out, left: AtomicUsize::new(1), fenced });
         let backend = Wrapped { doubt: Some(doubt.clone()), ..Wrapped::new(cluster.backend.clone()) };
         let store = open_configs(Arc::new(backend)).await;
         let checks = Arc::new(AtomicUsize::new(0));
@@ -413,4 +413,30 @@ async fn who_takes_the_id_over_restates_what_aborted_records_hide() {
     let restated = second.position();
     tokio::time::sleep(2 * aborted::LOOK_INTERVAL).await;
     assert_eq!(second.position(), restated);
+}
+
+/// Somebody wanted to evict a living worker, and its transaction was aborted. To say its record again would look like another life.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_was_almost_evicted_keeps_its_life() {
+    let cluster = Cluster::new().await;
+    let store = open_member(cluster.backend.clone(), "w:1").await;
+    let life = store.snapshot().member("w:1").unwrap().incarnation();
+    let lost = cluster.backend.transactional_writer(&ClientSettings::new(), TRANSACTIONAL_ID, LIMIT).await.unwrap();
+    lost.begin().unwrap();
+    let gone = [plan::member_gone("w:1"), plan::member_joined("w:2", member(2))];
+    lost.send(&gone.iter().map(|record| record.encode("configs")).collect::<Vec<_>>()).await.unwrap();
+    lost.abort(LIMIT).await.unwrap();
+    assert_eq!(store.aborted_keys(LIMIT).await.unwrap(), [""; 0]);
+    assert_eq!(store.restate_aborted(LIMIT).await.unwrap(), 0);
+    assert_eq!(store.snapshot().member("w:1").unwrap().incarnation(), life);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_committer_that_crashes_is_the_end_of_the_log() {
+    let cluster = Cluster::new().await;
+    let store = cluster.configs().await;
+    let error = store.put(|_| -> Result<Vec<ConfigRecord>, String> { panic!("on purpose") }).await.unwrap_err();
+    assert!(matches!(error, CompareError::Unknown(_)), "{error}");
+    let lost = tokio::time::timeout(LIMIT, store.log().lost()).await.unwrap();
+    assert!(lost.to_string().contains("its committer crashed (on purpose)"), "{lost}");
 }

@@ -2,7 +2,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 
-use super::super::topic_log::{Fold, LogError, TopicLog};
+use super::super::topic_log::{Fold, LogError, PARTITIONS_LOOK_INTERVAL, TopicLog};
 use super::*;
 use crate::backend::{BackendError, ProducerRecord, ReadBatch};
 
@@ -172,4 +172,69 @@ async fn an_absent_topic_is_an_error() {
     let settings = log_settings(Isolation::ReadCommitted);
     let error = TopicLog::open(cluster.backend.clone(), "nowhere", settings, Seen::default()).await.err().unwrap();
     assert!(matches!(error, LogError::Unusable { .. }), "{error}");
+}
+
+async fn lost(log: &TopicLog) -> String {
+    tokio::time::timeout(2 * PARTITIONS_LOOK_INTERVAL, log.lost()).await.expect("it is noticed").to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_got_more_partitions_is_noticed_by_a_look_and_by_an_answer() {
+    for topic in ["status", "configs", "offsets"] {
+        let cluster = Cluster::new().await;
+        let (log, _) = open(&cluster, topic).await;
+        let before = log.partition_count();
+        cluster.hooks().grow(topic, 30);
+        let reason = lost(&log).await;
+        assert!(reason.contains(&format!("30 partitions now and had {before}")), "{reason}");
+    }
+    let cluster = Cluster::new().await;
+    let (log, _) = open(&cluster, "status").await;
+    cluster.hooks().grow("status", 8);
+    let elsewhere = ProducerRecord { partition: Some(6), ..record(1) };
+    let error = log.append(vec![record(1), elsewhere], LIMIT).await.unwrap_err();
+    assert!(matches!(error, LogError::Lost { .. }), "{error}");
+    log.read_to_end(LIMIT).await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn partitions_are_counted_at_once_when_it_is_asked_for() {
+    let cluster = Cluster::new().await;
+    let (log, _) = open(&cluster, "status").await;
+    cluster.hooks().grow("status", 8);
+    let began = tokio::time::Instant::now();
+    log.look_at_partitions();
+    lost(&log).await;
+    assert!(began.elapsed() < PARTITIONS_LOOK_INTERVAL / 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_no_reason_to_read_a_topic_anew() {
+    let cluster = Cluster::new().await;
+    let (log, _) = open(&cluster, "status").await;
+    cluster.faults().set_down(true);
+    tokio::time::timeout(10 * PARTITIONS_LOOK_INTERVAL, log.lost()).await.unwrap_err();
+    cluster.faults().set_down(false);
+    tokio::time::timeout(10 * PARTITIONS_LOOK_INTERVAL, log.lost()).await.unwrap_err();
+    log.read_to_end(LIMIT).await.unwrap();
+}
+
+/// Crashes when it is given a record.
+struct Crashes;
+
+#[async_trait]
+impl Fold for Crashes {
+    async fn fold(&mut self, batch: &ReadBatch, _positions: &[i64]) {
+        assert!(batch.records.is_empty(), "on purpose");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_crashes_is_the_end_of_the_log() {
+    let cluster = Cluster::new().await;
+    let settings = log_settings(Isolation::ReadCommitted);
+    let log = TopicLog::open(cluster.backend.clone(), "status", settings, Crashes).await.unwrap();
+    log.append(vec![record(1)], LIMIT).await.unwrap();
+    let reason = lost(&log).await;
+    assert!(reason.contains("its reader crashed (on purpose)"), "{reason}");
 }

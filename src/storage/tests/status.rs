@@ -1,6 +1,7 @@
 use super::super::status_records::{StatusRecord, TopicUse, UnitId, UnitState};
 use super::super::status_store::StatusStore;
 use super::*;
+use crate::backend::ProducerRecord;
 use crate::cluster::{Incarnation, NO_SET, Register, RegisterFields};
 
 async fn open(cluster: &Cluster) -> StatusStore {
@@ -109,4 +110,84 @@ async fn used_topics_are_kept_until_they_are_reset() {
     assert_eq!(topics().await, ["t.1"]);
     store.put_topic_uses("a:b", &["t.1".to_owned()], None, LIMIT).await.unwrap();
     assert!(topics().await.is_empty());
+}
+
+/// A unit whose partition is another one when the topic has 50 of them instead of 5.
+async fn moved_unit(cluster: &Cluster) -> (UnitId, StatusStore) {
+    let old = open(cluster).await;
+    let unit = UnitId::Connector("a".into());
+    assert_eq!(put(&old, &unit, Some(status(UnitState::Running, 0, Some(held(1))))).await.0, 1);
+    cluster.hooks().grow("status", 50);
+    (unit, old)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_from_before_the_topic_grew_holds_until_the_unit_is_claimed_at_home() {
+    let cluster = Cluster::new().await;
+    let (unit, old) = moved_unit(&cluster).await;
+    let store = open(&cluster).await;
+    let state = store.snapshot();
+    let known = state.unit(&unit).unwrap();
+    let home = known.partition;
+    assert_ne!(home, 1, "the test needs a unit that moved");
+    assert_eq!((known.register, known.shown.state), (Register::Ours(held(1)), UnitState::Running));
+    // Who opened the topic before goes on writing where all of its time read, and is heard.
+    assert_eq!(put(&old, &unit, Some(status(UnitState::Paused, 0, Some(held(2))))).await.0, 1);
+    store.log().read_to_end(LIMIT).await.unwrap();
+    assert_eq!(store.snapshot().register(&unit), Register::Ours(held(2)));
+    let (_, _, mut updates) = store.subscribe();
+    assert_eq!(put(&store, &unit, Some(status(UnitState::Unassigned, 0, Some(held(9))))).await.0, home);
+    assert_eq!(store.snapshot().unit(&unit).unwrap().shown.state, UnitState::Unassigned);
+    store.log().read_to_end(LIMIT).await.unwrap();
+    let mut registers = Vec::new();
+    while let Ok(update) = updates.try_recv() {
+        assert!(update.reads.iter().all(|read| read.partition == home));
+        registers.extend(update.reads.into_iter().map(|read| read.register));
+    }
+    assert_eq!(registers, [Register::Ours(held(9)); 2], "the old one is replaced at once, and then removed");
+    old.log().read_to_end(LIMIT).await.unwrap();
+    assert_eq!(old.snapshot().register(&unit), Register::Empty, "who opened the topic before stops");
+    assert_eq!(open(&cluster).await.snapshot(), store.snapshot());
+    put(&store, &unit, None).await;
+    assert!(store.snapshot().unit(&unit).is_none(), "nothing comes back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_of_who_opened_the_topic_before_it_grew_replaces_none_at_home() {
+    let cluster = Cluster::new().await;
+    let (unit, old) = moved_unit(&cluster).await;
+    let store = open(&cluster).await;
+    put(&store, &unit, Some(status(UnitState::Running, 0, Some(held(9))))).await;
+    put(&old, &unit, Some(status(UnitState::Failed, 0, Some(held(2))))).await;
+    store.log().read_to_end(LIMIT).await.unwrap();
+    let state = store.snapshot();
+    let known = state.unit(&unit).unwrap();
+    assert_eq!((known.register, known.shown.state), (Register::Ours(held(9)), UnitState::Running));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_cannot_be_read_replaces_the_register_for_everybody() {
+    let cluster = Cluster::new().await;
+    let store = open(&cluster).await;
+    let unit = UnitId::Task("a".into(), 0);
+    put(&store, &unit, Some(status(UnitState::Running, 0, Some(held(1))))).await;
+    let write = async |key: bytes::Bytes, value: &'static str| {
+        let record = ProducerRecord::keyed("status", key, Some(value.into()));
+        let (partition, offset) = store.log().append(vec![record], LIMIT).await.unwrap()[0];
+        store.log().wait_until_seen(partition, offset, LIMIT).await.unwrap();
+    };
+    for value in
+        ["not JSON", "[]", r#"{"state":"RUNNING","generation":0,"incarnation":7,"claim":-1,"held":true,"at":1}"#]
+    {
+        write(unit.key(), value).await;
+        assert_eq!(store.snapshot().register(&unit), Register::Foreign, "{value}");
+        assert_eq!(store.snapshot().unit(&unit).unwrap().shown.state, UnitState::Running, "what was shown before");
+        // Who starts when the earlier records are compacted away.
+        cluster.hooks().compact("status");
+        assert_eq!(open(&cluster).await.snapshot().register(&unit), Register::Foreign, "{value}");
+        put(&store, &unit, Some(status(UnitState::Running, 0, Some(held(2))))).await;
+        assert_eq!(store.snapshot().register(&unit), Register::Ours(held(2)));
+    }
+    write("status-of-something-new".into(), "not JSON").await;
+    assert_eq!(store.snapshot().units().len(), 1);
 }

@@ -14,6 +14,8 @@ use crate::backend::{
 pub struct Doubt {
     pub carried_out: bool,
     pub left: AtomicUsize,
+    /// The client has asked for the commit again, and by then somebody had taken the id.
+    pub fenced: bool,
 }
 
 pub struct Wrapped {
@@ -165,7 +167,10 @@ impl TransactionalWriter for WrappedWriter {
             if doubt.carried_out {
                 self.inner.commit(timeout).await?;
             }
-            return Err(BackendError::Retriable("no answer to the commit".into()));
+            return Err(match doubt.fenced {
+                true => BackendError::Fenced("no answer to the commit, and another one has the id".into()),
+                false => BackendError::Retriable("no answer to the commit".into()),
+            });
         }
         self.inner.commit(timeout).await
     }
