@@ -47,7 +47,7 @@ pub(super) struct Watch {
     /// Who can be asked about others.
     askable: Vec<WorkerId>,
     probes: Probes,
-    /// Members that live by gossip, and since when without a lease.
+    /// Who lives by gossip, whether or not its record was read, and since when without a lease. There are no more than gossip has room for.
     live: BTreeMap<Incarnation, Option<Millis>>,
     /// Members that lived by gossip, and do not any more.
     lost: BTreeSet<Incarnation>,
@@ -70,9 +70,7 @@ impl Watch {
 
     pub(super) fn folded(&mut self, members: &[Member]) {
         self.probes.retain(members);
-        let is_member = |life: &Incarnation| members.iter().any(|member| member.incarnation == *life);
-        self.live.retain(|life, _| is_member(life));
-        self.lost.retain(is_member);
+        self.lost.retain(|life| members.iter().any(|member| member.incarnation == *life));
         self.ring = ring(&self.id, members);
         self.arrange();
     }
@@ -80,11 +78,12 @@ impl Watch {
     /// Who lives by gossip.
     pub(super) fn peers(&mut self, peers: &[Peer], now: Millis) {
         let before = std::mem::take(&mut self.live);
-        for peer in peers.iter().filter(|peer| self.ring.iter().any(|member| member.incarnation == peer.incarnation)) {
+        for peer in peers {
             let unleased_since = before.get(&peer.incarnation).copied().flatten().unwrap_or(now);
             self.live.insert(peer.incarnation, (!peer.leased).then_some(unleased_since));
         }
-        for life in before.keys().filter(|life| !self.live.contains_key(life)) {
+        let is_member = |life: &&Incarnation| self.ring.iter().any(|member| member.incarnation == **life);
+        for life in before.keys().filter(|life| !self.live.contains_key(life)).filter(is_member) {
             self.probes.suspect(*life, now);
             self.lost.insert(*life);
         }
@@ -175,7 +174,7 @@ impl Watch {
         self.probes.tombstone_failed(token, now)
     }
 
-    /// How much it remembers of members: no more than some times their number.
+    /// How much it remembers of others.
     pub(super) fn kept(&self) -> usize {
         self.probes.count().max(self.live.len() + self.lost.len())
     }

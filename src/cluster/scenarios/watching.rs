@@ -159,6 +159,17 @@ fn whom_gossip_has_lost_is_watched_beside_the_neighbours() {
     assert_eq!(worker.wait(1000), ["probe n 20", "probe o 21"]);
 }
 
+/// In a cluster at rest nobody says anything new when the record of a member is read.
+#[test]
+fn who_was_heard_before_its_record_was_read_is_missed_all_the_same() {
+    let mut worker = Scenario::beside(&[("n", 20), ("o", 21)]);
+    worker.gossip(&[(20, true), (21, true), (22, true)]);
+    worker.members.push(member("p", 22, Nonce(99)));
+    worker.fold();
+    let said = worker.gossip(&[(20, true)]);
+    assert!(said.contains(&"probe p 22".to_owned()), "beside o, which is lost as well: {said:?}");
+}
+
 #[test]
 fn who_has_no_lease_for_long_is_evicted_by_one_that_has() {
     let mut worker = Scenario::beside(&[("n", 20)]);
