@@ -42,7 +42,15 @@ impl Leg {
         Ok(Leg { messages, partitions: HashSet::new(), seen: client.consumer().client().failures(), client })
     }
 
+    /// Begins to read these partitions, whose topics the client may not know.
     fn add(&mut self, partitions: &[(TopicPartition, i64)]) -> Result<()> {
+        let topics = partitions.iter().map(|(partition, _)| &*partition.topic).collect();
+        // In front: once they are assigned it takes them for known.
+        let _asked = self.client.consumer().ask_about(&topics)?;
+        self.add_known(partitions)
+    }
+
+    fn add_known(&mut self, partitions: &[(TopicPartition, i64)]) -> Result<()> {
         if partitions.is_empty() {
             return Ok(());
         }
@@ -141,7 +149,7 @@ impl Legs {
         self.legs.iter_mut().try_for_each(|leg| {
             let mine = leg.mine(&names);
             leg.remove(&mine)?;
-            leg.add(&of(offsets, &mine)).inspect_err(|_| self.pool.release(&leg.client, &mine))
+            leg.add_known(&of(offsets, &mine)).inspect_err(|_| self.pool.release(&leg.client, &mine))
         })
     }
 

@@ -1,8 +1,10 @@
 //! Consuming: assignment and batches of messages.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use connect_api::{TimestampType, TopicPartition};
 use rdkafka::bindings as rd;
@@ -13,11 +15,38 @@ use super::client::{Client, Kind, Queue};
 use super::copied;
 use super::errors::{check, error_of_read, take_error};
 use super::partitions::PartitionList;
-use super::produce::each_header;
+use super::produce::{Topic, each_header};
+use crate::backend::inbox::lock;
 use crate::backend::{BackendError, ClientSettings, Result};
 
+/// Each question is about all topics that are without an answer, so many of them at a time would make it long: with 1,000 new topics at once and a
+/// question for each, the first record came after 1.6 to 2.2 s, with none after 1.2 to 1.4 s, and with these bounds after 0.4 s. The client repeats a
+/// question that leaves topics open after 0.1 s, 0.2 s and so on, which is how those that came meanwhile get theirs.
+const QUESTIONS_AT_ONCE: u32 = 10;
+const QUESTION_EVERY: Duration = Duration::from_millis(50);
+
 /// A consumer that is assigned by hand.
-pub(in crate::backend::kafka) struct Consumer(Client);
+pub(in crate::backend::kafka) struct Consumer {
+    client: Client,
+    questions: Mutex<Questions>,
+}
+
+/// When a consumer may ask about topics out of turn: [`QUESTIONS_AT_ONCE`] times, and once more every [`QUESTION_EVERY`].
+struct Questions {
+    /// When as many as that would be free again.
+    next: Instant,
+}
+
+impl Questions {
+    fn take(&mut self, now: Instant) -> bool {
+        let next = self.next.max(now);
+        let free = next <= now + QUESTION_EVERY * (QUESTIONS_AT_ONCE - 1);
+        if free {
+            self.next = next + QUESTION_EVERY;
+        }
+        free
+    }
+}
 
 /// A queue of messages, and room for those that are taken.
 pub(in crate::backend::kafka) struct Messages {
@@ -57,38 +86,47 @@ impl Drop for Batch<'_> {
 
 impl Consumer {
     pub(in crate::backend::kafka) fn new(settings: &ClientSettings) -> Result<Consumer> {
-        Ok(Consumer(Client::new(Kind::Consumer, settings)?))
+        let client = Client::new(Kind::Consumer, settings)?;
+        Ok(Consumer { client, questions: Mutex::new(Questions { next: Instant::now() }) })
     }
 
     pub(in crate::backend::kafka) fn client(&self) -> &Client {
-        &self.0
+        &self.client
     }
 
     /// What comes of all partitions that are in no other queue, and all that is of no partition.
     pub(in crate::backend::kafka) fn messages(&self) -> Result<Messages> {
-        Ok(Messages { queue: self.0.consumer_queue()?, buffer: Vec::new() })
+        Ok(Messages { queue: self.client.consumer_queue()?, buffer: Vec::new() })
     }
 
     /// An empty queue, for [`Consumer::add_into`].
     pub(in crate::backend::kafka) fn new_messages(&self) -> Result<Messages> {
-        Ok(Messages { queue: self.0.new_queue()?, buffer: Vec::new() })
+        Ok(Messages { queue: self.client.new_queue()?, buffer: Vec::new() })
     }
 
     /// Consumes these partitions and no others.
     pub(in crate::backend::kafka) fn assign(&self, list: &PartitionList) -> Result<()> {
         // SAFETY: client and list live; the list is copied.
-        check(unsafe { rd::rd_kafka_assign(self.0.ptr(), list.ptr()) }, "assigning partitions")
+        check(unsafe { rd::rd_kafka_assign(self.client.ptr(), list.ptr()) }, "assigning partitions")
     }
 
     pub(in crate::backend::kafka) fn add(&self, list: &PartitionList) -> Result<()> {
         // SAFETY: client and list live; the list is copied; the error is taken once.
-        let error = unsafe { take_error(rd::rd_kafka_incremental_assign(self.0.ptr(), list.ptr()), "assigning") };
+        let error = unsafe { take_error(rd::rd_kafka_incremental_assign(self.client.ptr(), list.ptr()), "assigning") };
         error.map_or(Ok(()), Err)
+    }
+
+    /// Lets the client ask where the partitions of these topics are, if it does not know them yet and has not asked too often. To assign them does not:
+    /// it looks for topics that it does not know once a second. To be kept until they are assigned.
+    pub(in crate::backend::kafka) fn ask_about(&self, topics: &BTreeSet<&str>) -> Result<Vec<Topic>> {
+        let mut questions = lock(&self.questions);
+        let now = Instant::now();
+        topics.iter().take_while(|_| questions.take(now)).map(|topic| Topic::new(&self.client, topic)).collect()
     }
 
     /// As [`Consumer::add`], with all that is of these partitions in a queue of their own.
     pub(in crate::backend::kafka) fn add_into(&self, list: &PartitionList, messages: &Messages) -> Result<()> {
-        let queues = list.partitions().into_iter().map(|partition| self.0.partition_queue(&partition));
+        let queues = list.partitions().into_iter().map(|partition| self.client.partition_queue(&partition));
         let queues: Vec<Queue> = queues.collect::<Result<_>>()?;
         let forward = || queues.iter().for_each(|queue| queue.forward(&messages.queue));
         // In front: nothing may get into the common queue. The library keeps its hands off a queue that was forwarded once.
@@ -102,20 +140,21 @@ impl Consumer {
 
     pub(in crate::backend::kafka) fn remove(&self, list: &PartitionList) -> Result<()> {
         // SAFETY: client and list live; the list is copied; the error is taken once.
-        let error = unsafe { take_error(rd::rd_kafka_incremental_unassign(self.0.ptr(), list.ptr()), "unassigning") };
+        let error =
+            unsafe { take_error(rd::rd_kafka_incremental_unassign(self.client.ptr(), list.ptr()), "unassigning") };
         error.map_or(Ok(()), Err)
     }
 
     /// Delivers nothing of these partitions any more.
     pub(in crate::backend::kafka) fn pause(&self, list: &PartitionList) -> Result<()> {
         // SAFETY: client and list live.
-        check(unsafe { rd::rd_kafka_pause_partitions(self.0.ptr(), list.ptr()) }, "pausing")?;
+        check(unsafe { rd::rd_kafka_pause_partitions(self.client.ptr(), list.ptr()) }, "pausing")?;
         list.first_error("pausing")
     }
 
     pub(in crate::backend::kafka) fn resume(&self, list: &PartitionList) -> Result<()> {
         // SAFETY: client and list live.
-        check(unsafe { rd::rd_kafka_resume_partitions(self.0.ptr(), list.ptr()) }, "resuming")?;
+        check(unsafe { rd::rd_kafka_resume_partitions(self.client.ptr(), list.ptr()) }, "resuming")?;
         list.first_error("resuming")
     }
 }
@@ -222,4 +261,19 @@ impl<'a> Message<'a> {
 unsafe fn slice<'a>(start: *const u8, len: usize) -> Option<&'a [u8]> {
     // SAFETY: promised by the caller.
     (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start, len) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_bounded_at_once_and_over_time() {
+        let begun = Instant::now();
+        let mut questions = Questions { next: begun };
+        let free = |questions: &mut Questions, now| (0..100).filter(|_| questions.take(now)).count() as u32;
+        assert_eq!(free(&mut questions, begun), QUESTIONS_AT_ONCE);
+        assert_eq!(free(&mut questions, begun + QUESTION_EVERY * 3), 3);
+        assert_eq!(free(&mut questions, begun + QUESTION_EVERY * 1000), QUESTIONS_AT_ONCE);
+    }
 }

@@ -19,7 +19,7 @@ const ANY_PARTITION: i32 = -1;
 /// Records that one call hands to the client at most.
 const MAX_RUN: usize = 1000;
 
-/// A topic of a producer. Keeps its client.
+/// A topic of a producer, or one that a consumer asks about. Keeps its client.
 pub(in crate::backend::kafka) struct Topic {
     topic: NonNull<rd::rd_kafka_topic_t>,
     client: Client,
