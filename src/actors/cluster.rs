@@ -19,6 +19,9 @@ use crate::gossip::{Facts, Gossip, Keys, Settings, Timing, View};
 /// How long the addresses of gossip may take to be looked up, before another attempt.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether the herder is there.
+const HERDER_LOOK: Duration = Duration::from_secs(1);
+
 /// Where gossip takes place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -32,6 +35,8 @@ pub struct Place {
 pub struct Parts {
     /// The worker's id.
     pub worker_id: String,
+    /// The name of the cluster: nobody of another one is heard, whatever it is configured to be.
+    pub cluster: String,
     /// Where.
     pub place: Place,
     /// The keys of the cluster.
@@ -77,7 +82,7 @@ impl ClusterActor {
     pub fn new(parts: Parts, deps: Arc<Deps>, herder: Addr<Herder>) -> Self {
         let settings = Settings {
             worker_id: parts.worker_id,
-            group_id: deps.config.group_id.clone(),
+            group_id: parts.cluster,
             generation: 0,
             listen: parts.place.listen,
             advertised: parts.place.advertised,
@@ -104,6 +109,9 @@ impl ClusterActor {
         tracing::info!(listen = %self.settings.listen, advertised = %gossip.address(), "gossip");
         let counters = gossip.counters();
         self.deps.metrics.set_gossip(move || counters.all().to_vec());
+        // They may have changed while it was started.
+        gossip.set_seeds(self.settings.seeds.clone());
+        gossip.set_keys(self.settings.keys.clone());
         context.add_stream(views(gossip.view()));
         self.gossip = Some(gossip);
     }
@@ -120,22 +128,26 @@ impl Actor for ClusterActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
+        // Its port is for the one that comes after.
+        context.run_interval(HERDER_LOOK, |actor, context| {
+            if !actor.herder.connected() {
+                context.stop();
+            }
+        });
         self.open(context);
     }
 }
 
 impl StreamHandler<View> for ClusterActor {
-    fn handle(&mut self, view: View, context: &mut Context<Self>) {
-        if !self.herder.connected() {
-            return context.stop();
-        }
+    fn handle(&mut self, view: View, _: &mut Context<Self>) {
         self.herder.do_send(Heard(view));
     }
 
     /// Gossip broke, and has said why.
     fn finished(&mut self, context: &mut Context<Self>) {
         self.gossip = None;
-        // Nobody is dead because we hear nothing.
+        // What they said last is not to be held against them: they are asked.
+        self.herder.do_send(Heard(View::default()));
         self.try_again("it ended by itself", context);
     }
 }

@@ -115,6 +115,11 @@ impl StatusActor {
     }
 
     fn next(&mut self, unit: UnitId, context: &mut Context<Self>) {
+        self.write_next(unit, context);
+        self.forget_unacknowledged();
+    }
+
+    fn write_next(&mut self, unit: UnitId, context: &mut Context<Self>) {
         if !self.herder.connected() {
             // The herder crashed, and its claims with it: a write that comes later would be taken for news of the next one's.
             return context.stop();
@@ -166,11 +171,16 @@ impl StatusActor {
             (false, Purpose::Register(_)) => {}
             (false, Purpose::State) => _ = self.unacknowledged.get_or_insert(began_at),
         }
-        if self.unacknowledged.is_some() && !self.queues.values().any(|queue| queue.failures > 0) {
-            self.unacknowledged = None;
-        }
         if self.unacknowledged != before {
             self.herder.do_send(StatusAnswer::Unacknowledged(self.unacknowledged));
+        }
+    }
+
+    /// A state that is not to be written any more will never be acknowledged.
+    fn forget_unacknowledged(&mut self) {
+        if self.unacknowledged.is_some() && !self.queues.values().any(|queue| queue.failures > 0) {
+            self.unacknowledged = None;
+            self.herder.do_send(StatusAnswer::Unacknowledged(None));
         }
     }
 
@@ -245,6 +255,8 @@ impl Handler<SealUnit> for StatusActor {
     fn handle(&mut self, SealUnit { unit, claim }: SealUnit, context: &mut Context<Self>) {
         let queue = self.queues.entry(unit.clone()).or_default();
         queue.waiting.retain(|(_, purpose)| *purpose != Purpose::State);
+        // A state that failed is not tried again.
+        queue.failures = 0;
         queue.sealing = Some(claim);
         self.next(unit, context);
     }

@@ -73,6 +73,8 @@ struct Append {
     since: Millis,
     /// The unit whose status it is; `None`: it is about members.
     unit: Option<Arc<str>>,
+    /// Whether only the log can hold it up. A comparison waits for its turn and for the coordinator of transactions as well.
+    counts: bool,
 }
 
 /// The control plane of one worker.
@@ -279,7 +281,9 @@ impl ControlPlane {
         let retry_at = match failure {
             Some((AppendFailure::Fatal, error)) => return Err(ExitReason::Append(error)),
             Some((AppendFailure::Unacknowledged, _)) => {
-                self.unacknowledged.get_or_insert(append.since);
+                if append.counts {
+                    self.unacknowledged.get_or_insert(append.since);
+                }
                 Some(now.plus(WRITE_RETRY_MS))
             }
             Some((AppendFailure::Refused, _)) => {
@@ -305,6 +309,7 @@ impl ControlPlane {
     /// The log takes records of this worker, as of when this one was on its way.
     fn acknowledged(&mut self, append: &Append) {
         self.unacknowledged = self.unacknowledged.filter(|failed| append.since < *failed);
+        self.caller_append = self.caller_append.filter(|failed| append.since < *failed);
     }
 
     /// Does what is due after an event.
@@ -322,15 +327,27 @@ impl ControlPlane {
         let before = self.membership.incarnation();
         // Who is no member holds nothing that a lease is for.
         self.unacknowledged = self.unacknowledged.filter(|_| before.is_some());
-        let unacknowledged = self.unacknowledged.is_some_and(|since| now.since(since) >= DOUBT_MS);
-        let doubts_log = unacknowledged && self.appends.is_empty();
-        let around =
-            Surroundings { leased: config_leased, reached, busy, has_share: self.has_share, first_aged, doubts_log };
+        // A comparison that hangs may do so since the log does.
+        let hangs = self.appends.values().filter(|append| !append.counts).map(|append| append.since).min();
+        let doubtful = [self.unacknowledged, self.caller_append, hangs].into_iter().flatten();
+        let doubts_log = doubtful.min().is_some_and(|since| now.since(since) >= DOUBT_MS)
+            && !self.appends.values().any(|append| append.counts);
+        let all_leased = self.leased(self.lease.all_reached(), now);
+        let around = Surroundings {
+            leased: config_leased,
+            all_leased,
+            reached,
+            busy,
+            has_share: self.has_share,
+            first_aged,
+            doubts_log,
+        };
         let first = actions.len();
         let result = self.membership.advance(&around, now, &mut || next_token(&mut self.tokens), actions);
         for action in &actions[first..] {
             if let Some(token) = membership_token(action) {
-                self.appends.insert(token, Append { since: now, unit: None });
+                let counts = !matches!(action, Action::CompareAndTombstone { .. });
+                self.appends.insert(token, Append { since: now, unit: None, counts });
             }
         }
         if let Err(reason) = result {
@@ -355,6 +372,10 @@ impl ControlPlane {
             actions.push(Action::ForeignRegisters { unit, at, units });
         }
         for (unit, _) in foreign {
+            // A newer one may have replaced it.
+            if self.units.get(&unit).is_none_or(|state| state.known(self.position)) {
+                continue;
+            }
             // It counts as one of Java's; the holder that it names, if there is one, is waited for as ever.
             let stopped = self.units.change(&unit, |state| state.read(Register::Foreign, own, now, wait_ms));
             if let Some(Some(claim)) = stopped {
@@ -624,7 +645,7 @@ impl ControlPlane {
     /// Notes a status write of this unit as under way.
     fn write(&mut self, name: &Arc<str>, claim: Option<u64>, now: Millis) -> Token {
         let token = next_token(&mut self.tokens);
-        self.appends.insert(token, Append { since: now, unit: Some(name.clone()) });
+        self.appends.insert(token, Append { since: now, unit: Some(name.clone()), counts: true });
         self.units.change(name, |state| state.writing = Some(Write { token, claim }));
         token
     }
@@ -647,8 +668,10 @@ impl ControlPlane {
 
     /// Tokens grow with time: the first one is the oldest.
     fn oldest_append(&self) -> Option<Millis> {
-        let own = self.appends.first_key_value().map(|(_, append)| append.since);
-        earliest(earliest(self.caller_append, self.unacknowledged), own)
+        let own = self.appends.values().find(|append| append.counts).map(|append| append.since);
+        // Who is no member runs nothing, and needs a lease to become one.
+        let callers = self.caller_append.filter(|_| self.membership.incarnation().is_some());
+        earliest(earliest(callers, self.unacknowledged), own)
     }
 
     fn lease_end(&self, reached: Option<Millis>) -> Option<Millis> {

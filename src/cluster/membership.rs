@@ -35,6 +35,9 @@ const MAX_BACK_OFF_MS: u64 = 60_000;
 /// Between two attempts to write a record of the own life.
 const RETRY_MS: u64 = 500;
 
+/// Between two records that are written only to see whether the log takes them.
+const DOUBT_INTERVAL_MS: u64 = 2_000;
+
 /// How long a worker holds its share before it says so. Who reads that it does, and not yet its last claims, would take these units for free ones.
 const SETTLED_AFTER_MS: u64 = 500;
 
@@ -74,6 +77,8 @@ enum Leave {
 pub(super) struct Surroundings {
     /// Whether the config topic is leased.
     pub(super) leased: bool,
+    /// Whether all status partitions are, too.
+    pub(super) all_leased: bool,
     /// When the newest question was asked whose answer was reached for the config topic.
     pub(super) reached: Option<Millis>,
     /// What still runs or is held here; `None` when nothing is. Looked up only while shutting down.
@@ -304,7 +309,7 @@ impl Membership {
                 self.look(around, now, tokens, actions)
             }
             Phase::Member { incarnation, .. } => {
-                self.watch.evict(around.leased, now, tokens, actions);
+                self.watch.evict(around, now, tokens, actions);
                 self.settle(incarnation, around, now, tokens, actions);
                 self.start_to_leave(incarnation, tokens, actions);
                 Ok(())
@@ -322,7 +327,7 @@ impl Membership {
         tokens: &mut impl FnMut() -> Token,
         actions: &mut Vec<Action>,
     ) {
-        if around.doubts_log && self.doubted_at.is_none_or(|at| now.since(at) >= RETRY_MS) {
+        if around.doubts_log && self.doubted_at.is_none_or(|at| now.since(at) >= DOUBT_INTERVAL_MS) {
             self.doubted_at = Some(now);
             actions.push(Action::AppendNothing { token: tokens() });
         }
@@ -398,14 +403,14 @@ impl Membership {
                 Verdict::Dead { .. } => {}
             }
         }
-        if self.own_record().is_none() && self.members.len() >= self.members_max {
-            return Err(ExitReason::TooMany { members: self.members.len() });
-        }
         let may_join = match self.watch.answers(now, actions) {
             Answers::Unknown => false,
             Answers::Alone => true,
             Answers::Somebody => {
                 self.check_fence_time()?;
+                if self.own_record().is_none() && self.members.len() >= self.members_max {
+                    return Err(ExitReason::TooMany { members: self.members.len() });
+                }
                 around.first_aged
             }
             Answers::Nobody => around.first_aged && self.evicted_at.is_none_or(|at| now.since(at) >= ALONE_MS),

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::member::{Incarnation, Member, Millis, WorkerId};
+use super::membership::Surroundings;
 use super::probes::{Probes, Verdict};
 use super::protocol::{Action, Peer, ProbeAnswer, Token};
 
@@ -51,6 +52,9 @@ pub(super) struct Watch {
     live: BTreeMap<Incarnation, Option<Millis>>,
     /// Members that lived by gossip, and do not any more.
     lost: BTreeSet<Incarnation>,
+    /// Whether this worker could evict when it last looked.
+    was_leased: bool,
+    /// Since when it has a lease for everything.
     leased_since: Option<Millis>,
 }
 
@@ -64,6 +68,7 @@ impl Watch {
             probes: Probes::default(),
             live: BTreeMap::new(),
             lost: BTreeSet::new(),
+            was_leased: false,
             leased_since: None,
         }
     }
@@ -100,7 +105,9 @@ impl Watch {
             is_near
         });
         self.watched = watched.cloned().collect();
-        self.askable = self.ring.iter().filter(|member| !is_lost(member)).map(|member| member.id.clone()).collect();
+        // Gossip may be what is broken, so those that it has lost are asked, too.
+        let (lost, heard): (Vec<&Member>, Vec<&Member>) = self.ring.iter().partition(|member| is_lost(member));
+        self.askable = heard.into_iter().chain(lost).map(|member| member.id.clone()).collect();
     }
 
     pub(super) fn answered(&mut self, incarnation: Incarnation, answer: ProbeAnswer, now: Millis) {
@@ -118,6 +125,7 @@ impl Watch {
 
     /// Asks whether anybody is there, for a worker that is no member.
     pub(super) fn answers(&mut self, now: Millis, actions: &mut Vec<Action>) -> Answers {
+        self.was_leased = false;
         self.leased_since = None;
         let watched = self.watched.clone();
         if watched.is_empty() {
@@ -138,29 +146,33 @@ impl Watch {
         self.watched.iter().filter(|member| self.probes.is_alive(member.incarnation))
     }
 
-    /// Asks for the tombstone of who is gone. `leased`: whether this worker has a lease; only who has one evicts.
+    /// Asks for the tombstone of who is gone. Only who has a lease evicts.
     pub(super) fn evict(
         &mut self,
-        leased: bool,
+        around: &Surroundings,
         now: Millis,
         tokens: &mut impl FnMut() -> Token,
         actions: &mut Vec<Action>,
     ) {
-        if leased && self.leased_since.is_none() {
+        if around.leased && !self.was_leased {
             // What was true when this worker could do nothing may not be any more: it may have been the one that was cut off.
             self.probes.forget_dead(now);
         }
-        self.leased_since = leased.then(|| self.leased_since.unwrap_or(now));
+        self.was_leased = around.leased;
+        self.leased_since = around.all_leased.then(|| self.leased_since.unwrap_or(now));
         let watched = self.watched.clone();
         for member in &*watched {
             let verdict = self.verdict(member, now, actions);
-            let Some(leased_since) = self.leased_since else { continue };
-            let unleased_since = self.live.get(&member.incarnation).copied().flatten();
-            let is_unleased = unleased_since.is_some_and(|since| now.since(since.max(leased_since)) >= UNLEASED_MS);
-            if is_unleased || self.is_dead(verdict, now) {
+            if around.leased && (self.is_unleased(member.incarnation, now) || self.is_dead(verdict, now)) {
                 self.probes.tombstone(member, now, &mut *tokens, actions);
             }
         }
+    }
+
+    /// It lives and has had no lease for long, by one that had it for all partitions: if a partition stands still for all, nobody is to blame.
+    fn is_unleased(&self, life: Incarnation, now: Millis) -> bool {
+        let since = self.live.get(&life).copied().flatten().zip(self.leased_since);
+        since.is_some_and(|(theirs, own)| now.since(theirs.max(own)) >= UNLEASED_MS)
     }
 
     fn is_dead(&self, verdict: Verdict, now: Millis) -> bool {

@@ -58,7 +58,7 @@ impl Herder {
             self.gossiping.seeds = seeds;
         }
         if self.gossiping.secret != secret {
-            actor.do_send(Rekey(Keys::from_secret(&secret, &self.deps.config.group_id)));
+            actor.do_send(Rekey(Keys::from_secret(&secret, &self.cluster_name())));
             self.gossiping.secret = secret;
         }
     }
@@ -67,8 +67,9 @@ impl Herder {
         let Some(place) = self.parts.identity.gossip.clone() else { return };
         let parts = Parts {
             worker_id: self.parts.identity.worker_id.clone(),
+            cluster: self.cluster_name(),
             place,
-            keys: Keys::from_secret(&self.gossiping.secret, &self.deps.config.group_id),
+            keys: Keys::from_secret(&self.gossiping.secret, &self.cluster_name()),
             seeds: self.gossiping.seeds.clone(),
             facts,
         };
@@ -82,6 +83,12 @@ impl Herder {
                 }
             },
         ));
+    }
+
+    /// A copy of the topics elsewhere, with the same settings, is another cluster.
+    fn cluster_name(&self) -> String {
+        let (config, kafka) = (&self.deps.config, self.cluster_id.as_deref().unwrap_or_default());
+        format!("{}\n{}\n{kafka}", config.group_id, config.config_storage.name)
     }
 
     /// What the key of the cluster is made of: the secret of the settings, or else what all workers read in the config topic.
