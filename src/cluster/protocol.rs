@@ -378,7 +378,7 @@ pub enum ExitReason {
     #[error("cannot write to an internal topic: {0}")]
     Append(String),
     /// What was read is not the truth any more.
-    #[error("an internal topic lost records that had been read, so this worker must read it anew: {0}")]
+    #[error("an internal topic cannot be used as it was opened, so this worker must read it anew: {0}")]
     LogLost(String),
     /// Not everything could be stopped and released in time. Others run it after the fence time.
     #[error("the worker could not leave in time; waited for: {0}")]

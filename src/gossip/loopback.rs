@@ -40,6 +40,8 @@ struct Pair {
     raw: UdpSocket,
     raw_address: SocketAddr,
     buffer: Vec<u8>,
+    /// Whether the log names a stranger already: anybody here can send any number of messages.
+    is_named: bool,
 }
 
 impl Pair {
@@ -52,7 +54,7 @@ impl Pair {
         let raw = UdpSocket::bind((stock_address.ip(), 0)).await.context("cannot open a socket on the loopback")?;
         raw.connect(stock_address).await?;
         let raw_address = raw.local_addr()?;
-        Ok(Pair { stock, stock_address, raw, raw_address, buffer: vec![0; MESSAGE_MAX_BYTES] })
+        Ok(Pair { stock, stock_address, raw, raw_address, buffer: vec![0; MESSAGE_MAX_BYTES], is_named: false })
     }
 
     async fn encode(&mut self, envelope: ChitchatEnvelope) -> anyhow::Result<Vec<u8>> {
@@ -68,6 +70,9 @@ impl Pair {
             // Any program of this machine can send to the loopback; only ours has that address.
             if outcome.from_addr == self.raw_address {
                 return Ok(outcome.envelope);
+            }
+            if std::mem::replace(&mut self.is_named, true) {
+                continue;
             }
             tracing::warn!(from = %outcome.from_addr, to = %self.stock_address, "a stranger on the loopback");
         }

@@ -366,14 +366,18 @@ impl StatusStore {
         let record = self.to_home(&StatusTopicRecord::Status(unit.clone(), status));
         let tombstone = ProducerRecord { value: None, ..record.clone() };
         let stored = self.log.append(vec![record], limit).await?;
+        // One record was given, so one was stored.
+        let place = stored.first().copied().unwrap_or((-1, -1));
         let strays = self.state.borrow().strays(unit);
+        if strays.is_empty() {
+            return Ok(place);
+        }
         let removed = strays.into_iter().map(|at| ProducerRecord { partition: Some(at), ..tombstone.clone() });
         // Not in front of it: without either, the unit would look as if nobody had held it.
         if let Err(error) = self.log.append(removed.collect(), limit).await {
             tracing::warn!(%unit, %error, "what stands of a unit in other partitions was not removed; tried again with its next status");
         }
-        // One record was given, so one was stored.
-        Ok(stored.first().copied().unwrap_or((-1, -1)))
+        Ok(place)
     }
 
     /// Notes that a connector used topics, or forgets them for `None`. Returns partition and offset of each.

@@ -41,9 +41,9 @@ impl Herder {
                 self.append_own(token, record, context);
             }
             Action::AppendNothing { token } => {
-                // This worker waits for no turn: the herder's own writes are not under way either.
-                let nothing = ConfigRecord::Turn(self.parts.identity.worker_id.clone(), false);
-                self.append(token, nothing, context);
+                // The tombstone of a member that never was: no reader does anything for it. Not one of a turn, which somebody may wait for.
+                let nobody = format!("{} looks whether the log takes this", self.parts.identity.worker_id);
+                self.append(token, plan::member_gone(&nobody), context);
             }
             Action::AppendGone { token } => {
                 self.append(token, plan::member_gone(&self.parts.identity.worker_id), context);

@@ -38,6 +38,7 @@ impl Herder {
     /// Gossips from now on, if this worker is to.
     pub(super) fn keep_gossiping(&mut self, context: &mut Context<Self>) {
         if self.parts.identity.gossip.is_some() {
+            self.gossiping.plugins = self.deps.registry.fingerprint();
             context.run_interval(SAY_INTERVAL, |herder, context| herder.gossip(context));
         }
     }
@@ -48,7 +49,6 @@ impl Herder {
         let facts = self.facts();
         let Some(actor) = &self.gossiping.actor else {
             (self.gossiping.secret, self.gossiping.seeds) = (secret, seeds);
-            self.gossiping.plugins = self.deps.registry.fingerprint();
             return self.start_gossip(facts, context);
         };
         // It is far from full unless the actor hangs, and then others have to see this worker silent.
