@@ -94,7 +94,7 @@ pub struct Herder {
     /// Own writes to the config topic that are under way: when each began.
     appends: BTreeMap<u64, Millis>,
     next_append: u64,
-    /// When the first status began that was given up without an acknowledgement, if none was acknowledged since.
+    /// When the first status began that was given up without an acknowledgement and is still to be written.
     states_unacknowledged: Option<Millis>,
     /// The oldest of them, as the control plane knows it.
     oldest_append: Option<Millis>,

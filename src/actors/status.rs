@@ -20,6 +20,9 @@ use crate::storage::topic_log::LogError;
 /// How long a status may take to be stored.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Longest rest of a state that failed: as long as it is not stored the worker has no lease.
+const REST_MAX: Duration = Duration::from_secs(2);
+
 /// Writes that are under way at a time, each of another unit. Further ones wait.
 const WRITES_MAX: usize = 256;
 
@@ -60,8 +63,7 @@ pub struct SealUnit {
 pub enum StatusAnswer {
     /// The write of a register ended.
     Written(Token, Result<(), LogError>),
-    /// When the first state began that was given up without an acknowledgement; `None`: one that began later was acknowledged, or none is to be written any
-    /// more. Said when it changes.
+    /// When the first state began that was given up without an acknowledgement and is still to be written, `None` where there is none. Said when it changes.
     Unacknowledged(Option<Millis>),
     /// No write of a state of this unit is under way.
     Sealed(UnitId, u64),
@@ -75,6 +77,8 @@ struct Queue {
     /// When it began.
     began_at: Millis,
     failures: u32,
+    /// When the first of these failures began.
+    unacknowledged: Option<Millis>,
     /// A state that failed waits for its next attempt. Registers and seals do not wait for it.
     resting: bool,
     sealing: Option<u64>,
@@ -116,7 +120,9 @@ impl StatusActor {
 
     fn next(&mut self, unit: UnitId, context: &mut Context<Self>) {
         self.write_next(unit, context);
-        self.forget_unacknowledged();
+        if self.unacknowledged.is_some() {
+            self.tell_unacknowledged();
+        }
     }
 
     fn write_next(&mut self, unit: UnitId, context: &mut Context<Self>) {
@@ -162,25 +168,13 @@ impl StatusActor {
         stream::poll_fn(move |context| writes.poll_recv(context)).map(write).buffer_unordered(WRITES_MAX)
     }
 
-    /// Notes how a write that began then has ended, for who needs to know whether the log takes records.
-    fn note(&mut self, began_at: Millis, is_acknowledged: bool, purpose: Purpose) {
-        let before = self.unacknowledged;
-        match (is_acknowledged, purpose) {
-            (true, _) => self.unacknowledged = before.filter(|failed| began_at < *failed),
-            // Whoever asked for a register looks after it.
-            (false, Purpose::Register(_)) => {}
-            (false, Purpose::State) => _ = self.unacknowledged.get_or_insert(began_at),
-        }
-        if self.unacknowledged != before {
-            self.herder.do_send(StatusAnswer::Unacknowledged(self.unacknowledged));
-        }
-    }
-
-    /// A state that is not to be written any more will never be acknowledged.
-    fn forget_unacknowledged(&mut self) {
-        if self.unacknowledged.is_some() && !self.queues.values().any(|queue| queue.failures > 0) {
-            self.unacknowledged = None;
-            self.herder.do_send(StatusAnswer::Unacknowledged(None));
+    /// Tells the herder since when a state is not acknowledged that is still to be written: an acknowledgement for another unit says nothing, since it may be of
+    /// another partition, and one that is not to be written any more is never acknowledged.
+    fn tell_unacknowledged(&mut self) {
+        let since = self.queues.values().filter_map(|queue| queue.unacknowledged).min();
+        if since != self.unacknowledged {
+            self.unacknowledged = since;
+            self.herder.do_send(StatusAnswer::Unacknowledged(since));
         }
     }
 
@@ -189,15 +183,17 @@ impl StatusActor {
         let Some((record, purpose)) = queue.writing.take() else { return };
         let began_at = queue.began_at;
         match (&result, purpose) {
-            (Ok(()), _) => queue.failures = 0,
+            (Ok(()), _) => (queue.failures, queue.unacknowledged) = (0, None),
             (Err(error), Purpose::State) => {
                 tracing::warn!(%unit, %error, "a status was not written; tried again");
                 queue.failures += 1;
+                queue.unacknowledged.get_or_insert(began_at);
                 if queue.sealing.is_none() && queue.waiting.is_empty() {
                     queue.waiting.push_back((record, purpose));
                     queue.resting = true;
                     let rested = unit.clone();
-                    context.run_later(backoff(queue.failures - 1), move |actor, context| {
+                    let rest = backoff(queue.failures - 1).min(REST_MAX);
+                    context.run_later(rest, move |actor, context| {
                         if let Some(queue) = actor.queues.get_mut(&rested) {
                             queue.resting = false;
                         }
@@ -207,7 +203,9 @@ impl StatusActor {
             }
             (Err(_), Purpose::Register(_)) => {}
         }
-        self.note(began_at, result.is_ok(), purpose);
+        if result.is_err() || self.unacknowledged.is_some() {
+            self.tell_unacknowledged();
+        }
         if let Purpose::Register(token) = purpose {
             self.herder.do_send(StatusAnswer::Written(token, result));
         }
@@ -241,6 +239,7 @@ impl Handler<WriteStatus> for StatusActor {
         if let Purpose::Register(_) = purpose {
             // The register is the last word about the unit: an older state must not come behind it, and need not come in front.
             queue.waiting.retain(|(_, purpose)| *purpose != Purpose::State);
+            queue.resting = false;
         }
         match queue.waiting.back_mut() {
             Some(last) if last.1 == Purpose::State && purpose == Purpose::State => *last = (record, purpose),
@@ -255,8 +254,9 @@ impl Handler<SealUnit> for StatusActor {
     fn handle(&mut self, SealUnit { unit, claim }: SealUnit, context: &mut Context<Self>) {
         let queue = self.queues.entry(unit.clone()).or_default();
         queue.waiting.retain(|(_, purpose)| *purpose != Purpose::State);
+        queue.resting = false;
         // A state that failed is not tried again.
-        queue.failures = 0;
+        (queue.failures, queue.unacknowledged) = (0, None);
         queue.sealing = Some(claim);
         self.next(unit, context);
     }

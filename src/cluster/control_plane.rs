@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::ahead::Ahead;
+use super::appends::{Answered, Appends};
 use super::assignment::{highest, share};
 use super::barrier::{Sets, quiet};
 use super::lease::Lease;
@@ -27,9 +28,6 @@ const WRITE_RETRY_MS: u64 = 500;
 /// How long a worker that owns a unit as the second choice lets the first one claim it: some times what a record takes from one worker to another.
 /// Two claims that cross cost a start in vain and the fence time.
 const SECOND_CHOICE_MS: u64 = 100;
-
-/// How long ago a write began that was given up until something else is written, if nothing is to be: less than it takes to end the lease.
-const DOUBT_MS: u64 = 1_000;
 
 /// The longest fence time of others that is believed; their configuration refuses more.
 const FENCE_MAX_MS: u64 = 30_000;
@@ -68,15 +66,6 @@ pub struct Kept {
     pub watched: usize,
 }
 
-/// An own append that is not acknowledged.
-struct Append {
-    since: Millis,
-    /// The unit whose status it is; `None`: it is about members.
-    unit: Option<Arc<str>>,
-    /// Whether only the log can hold it up. A comparison waits for its turn and for the coordinator of transactions as well.
-    counts: bool,
-}
-
 /// The control plane of one worker.
 pub struct ControlPlane {
     rules: Rules,
@@ -86,9 +75,7 @@ pub struct ControlPlane {
     membership: Membership,
     sets: Sets,
     units: Units,
-    appends: BTreeMap<Token, Append>,
-    /// When the first append began that was given up without an acknowledgement, if none that began later was acknowledged.
-    unacknowledged: Option<Millis>,
+    appends: Appends,
     /// Since when the oldest write of the caller's own is unacknowledged.
     caller_append: Option<Millis>,
     /// Behind the last record of the config topic that was folded.
@@ -154,8 +141,7 @@ impl ControlPlane {
             membership: Membership::new(&settings),
             sets: Sets::default(),
             units: Units::new(settings.return_delay_ms),
-            appends: BTreeMap::new(),
-            unacknowledged: None,
+            appends: Appends::default(),
             caller_append: None,
             position: 0,
             ahead: Ahead::default(),
@@ -213,6 +199,7 @@ impl ControlPlane {
             }
             Event::EndsFailed { ask } => self.lease.failed(ask),
             Event::OldestAppend(since) => self.caller_append = since,
+            Event::GivenUp(since) => self.appends.give_up(None, since),
             Event::ProbeAnswered { incarnation, answer, .. } => self.membership.probed(incarnation, answer, now),
             Event::Suspected { incarnation } => self.membership.suspected(incarnation, now),
             Event::Peers(peers) => {
@@ -277,39 +264,25 @@ impl ControlPlane {
         failure: Option<(AppendFailure, String)>,
         now: Millis,
     ) -> Result<Next, ExitReason> {
-        let Some(append) = self.appends.remove(&token) else { return Ok(Next::Wait) };
-        let retry_at = match failure {
+        let answered = match &failure {
+            None => self.appends.acknowledged(token),
+            Some((failure, _)) => self.appends.failed(token, *failure == AppendFailure::Unacknowledged),
+        };
+        let Some(answered) = answered else { return Ok(Next::Wait) };
+        let is_stored = match failure {
+            None => true,
             Some((AppendFailure::Fatal, error)) => return Err(ExitReason::Append(error)),
-            Some((AppendFailure::Unacknowledged, _)) => {
-                if append.counts {
-                    self.unacknowledged.get_or_insert(append.since);
-                }
-                Some(now.plus(WRITE_RETRY_MS))
-            }
-            Some((AppendFailure::Refused, _)) => {
-                self.acknowledged(&append);
-                Some(now.plus(WRITE_RETRY_MS))
-            }
-            None => {
-                self.acknowledged(&append);
-                None
-            }
+            Some(_) => false,
         };
-        let Some(unit) = append.unit else {
-            match retry_at {
-                None => self.membership.appended(token, now),
-                Some(_) => self.membership.append_failed(token, now),
+        match answered {
+            Answered::Member if is_stored => self.membership.appended(token, now),
+            Answered::Member => self.membership.append_failed(token, now),
+            Answered::Unit(unit) => {
+                let retry_at = (!is_stored).then(|| now.plus(WRITE_RETRY_MS));
+                self.units.change(&unit, |state| state.written(token, now, retry_at));
             }
-            return Ok(Next::Advance);
-        };
-        self.units.change(&unit, |state| state.written(token, now, retry_at));
+        }
         Ok(Next::Advance)
-    }
-
-    /// The log takes records of this worker, as of when this one was on its way.
-    fn acknowledged(&mut self, append: &Append) {
-        self.unacknowledged = self.unacknowledged.filter(|failed| append.since < *failed);
-        self.caller_append = self.caller_append.filter(|failed| append.since < *failed);
     }
 
     /// Does what is due after an event.
@@ -326,12 +299,10 @@ impl ControlPlane {
         let first_aged = !self.rules.barrier_first() || self.sets.first_aged(self.lease.all_reached(), self.wait_ms);
         let before = self.membership.incarnation();
         // Who is no member holds nothing that a lease is for.
-        self.unacknowledged = self.unacknowledged.filter(|_| before.is_some());
-        // A comparison that hangs may do so since the log does.
-        let hangs = self.appends.values().filter(|append| !append.counts).map(|append| append.since).min();
-        let doubtful = [self.unacknowledged, self.caller_append, hangs].into_iter().flatten();
-        let doubts_log = doubtful.min().is_some_and(|since| now.since(since) >= DOUBT_MS)
-            && !self.appends.values().any(|append| append.counts);
+        if before.is_none() {
+            self.appends.forget_given_up();
+        }
+        let doubts = self.appends.doubts(now);
         let all_leased = self.leased(self.lease.all_reached(), now);
         let around = Surroundings {
             leased: config_leased,
@@ -340,14 +311,18 @@ impl ControlPlane {
             busy,
             has_share: self.has_share,
             first_aged,
-            doubts_log,
+            doubts,
         };
         let first = actions.len();
         let result = self.membership.advance(&around, now, &mut || next_token(&mut self.tokens), actions);
         for action in &actions[first..] {
-            if let Some(token) = membership_token(action) {
-                let counts = !matches!(action, Action::CompareAndTombstone { .. });
-                self.appends.insert(token, Append { since: now, unit: None, counts });
+            match (membership_token(action), action) {
+                (Some(token), Action::CompareAndTombstone { .. }) => self.appends.add_comparison(token, now),
+                (Some(token), Action::AppendNothing { partition, .. }) => {
+                    self.appends.add(token, *partition, None, now);
+                }
+                (Some(token), _) => self.appends.add(token, None, None, now),
+                (None, _) => {}
             }
         }
         if let Err(reason) = result {
@@ -645,7 +620,8 @@ impl ControlPlane {
     /// Notes a status write of this unit as under way.
     fn write(&mut self, name: &Arc<str>, claim: Option<u64>, now: Millis) -> Token {
         let token = next_token(&mut self.tokens);
-        self.appends.insert(token, Append { since: now, unit: Some(name.clone()), counts: true });
+        let partition = self.units.get(name).map(|state| state.partition);
+        self.appends.add(token, partition, Some(name.clone()), now);
         self.units.change(name, |state| state.writing = Some(Write { token, claim }));
         token
     }
@@ -666,12 +642,10 @@ impl ControlPlane {
         actions.push(Action::Exit { reason });
     }
 
-    /// Tokens grow with time: the first one is the oldest.
     fn oldest_append(&self) -> Option<Millis> {
-        let own = self.appends.values().find(|append| append.counts).map(|append| append.since);
         // Who is no member runs nothing, and needs a lease to become one.
         let callers = self.caller_append.filter(|_| self.membership.incarnation().is_some());
-        earliest(earliest(callers, self.unacknowledged), own)
+        earliest(callers, self.appends.oldest())
     }
 
     fn lease_end(&self, reached: Option<Millis>) -> Option<Millis> {
@@ -729,7 +703,7 @@ impl ControlPlane {
             units: self.units.count(),
             indexed: self.units.indexed(),
             sets: self.sets.count(),
-            appends: self.appends.len(),
+            appends: self.appends.count(),
             watched: self.membership.watched_members(),
         }
     }
@@ -790,7 +764,7 @@ fn membership_token(action: &Action) -> Option<Token> {
         | Action::AppendDraining { token, .. }
         | Action::AppendSettled { token, .. }
         | Action::AppendGone { token }
-        | Action::AppendNothing { token }
+        | Action::AppendNothing { token, .. }
         | Action::CompareAndTombstone { token, .. } => Some(*token),
         _ => None,
     }

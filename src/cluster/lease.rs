@@ -8,7 +8,8 @@
 //! What other members say by gossip that they have read is an end, too: no answer that lies below it counts. So a leader that was cut off and
 //! replaced, and still answers, gives no lease to its readers for longer than gossip takes.
 //!
-//! No lease while an own append is unacknowledged for [`APPEND_PATIENCE_MS`], also when it was given up, until a later one is acknowledged: a leader that was cut off and replaced still answers
+//! No lease while an own append is unacknowledged for [`APPEND_PATIENCE_MS`], also when it was given up, until a later one to the same partition is
+//! acknowledged: a leader that was cut off and replaced still answers
 //! questions for ends, but it cannot acknowledge.
 
 use std::collections::VecDeque;

@@ -87,8 +87,8 @@ pub(super) struct Surroundings {
     pub(super) has_share: bool,
     /// Nobody can be leased with a view that is older than what this worker found when it began.
     pub(super) first_aged: bool,
-    /// An append was not acknowledged, and none is under way that could be.
-    pub(super) doubts_log: bool,
+    /// Partitions where an append was not acknowledged, and none is under way that could be; see [`Action::AppendNothing`].
+    pub(super) doubts: Vec<Option<i32>>,
 }
 
 /// The record that says that this worker is settled.
@@ -113,7 +113,7 @@ pub(super) struct Membership {
     /// Own `worker.fence.timeout.ms`.
     fence_ms: u64,
     members_max: usize,
-    /// When nothing was appended last, to see whether the log takes it.
+    /// When a record that changes nothing was appended last, to see whether it is taken.
     doubted_at: Option<Millis>,
     /// When this worker was evicted, until it has joined again.
     evicted_at: Option<Millis>,
@@ -319,7 +319,7 @@ impl Membership {
         }
     }
 
-    /// Who has no lease since the log does not acknowledge, and nothing else to write, would never have one again.
+    /// Who has no lease since a leader does not acknowledge, and nothing else to write, would never have one again.
     fn doubt(
         &mut self,
         around: &Surroundings,
@@ -327,9 +327,10 @@ impl Membership {
         tokens: &mut impl FnMut() -> Token,
         actions: &mut Vec<Action>,
     ) {
-        if around.doubts_log && self.doubted_at.is_none_or(|at| now.since(at) >= DOUBT_INTERVAL_MS) {
+        if !around.doubts.is_empty() && self.doubted_at.is_none_or(|at| now.since(at) >= DOUBT_INTERVAL_MS) {
             self.doubted_at = Some(now);
-            actions.push(Action::AppendNothing { token: tokens() });
+            let nothing = |partition: &Option<i32>| Action::AppendNothing { token: tokens(), partition: *partition };
+            actions.extend(around.doubts.iter().map(nothing));
         }
     }
 

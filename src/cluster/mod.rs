@@ -9,6 +9,7 @@
 //! never hears of connectors, topics or actors, and it never reads a clock.
 
 mod ahead;
+mod appends;
 mod assignment;
 mod barrier;
 mod control_plane;

@@ -129,6 +129,8 @@ pub enum Event {
     /// Since when the caller's oldest write to an internal topic is unacknowledged, other than writes asked for by an [`Action`]; `None`
     /// when there is none. Given when it changes.
     OldestAppend(Option<Millis>),
+    /// A write of the caller's own to the config topic was given up without an acknowledgement; it began then. It may still land.
+    GivenUp(Millis),
     /// The answer to [`Action::Probe`].
     ProbeAnswered {
         /// Who was asked.
@@ -233,10 +235,12 @@ pub enum Action {
         /// The nonce it joined with.
         nonce: Nonce,
     },
-    /// Append a record that changes nothing, to see whether the log takes one: nothing else is to be written, and the last write was not acknowledged.
+    /// Append a record that changes nothing, to see whether a partition takes one: nothing else is to be written there, and the last write was not acknowledged.
     AppendNothing {
         /// To be answered.
         token: Token,
+        /// Of the status topic; `None`: the one of the config topic.
+        partition: Option<i32>,
     },
     /// Append a tombstone under the own id.
     AppendGone {

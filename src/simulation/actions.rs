@@ -51,7 +51,8 @@ impl World {
             | Action::AppendDraining { .. }
             | Action::AppendSettled { .. }
             | Action::AppendGone { .. } => self.write_own_record(who, &action),
-            Action::AppendNothing { token } => {
+            // No partition takes records that another one does not take for long: one stands for all.
+            Action::AppendNothing { token, .. } => {
                 self.acted("doubts the log");
                 let (done, failed) = (Event::Appended { token }, failed(token));
                 self.append(who, Record::Config(ConfigRecord::Nothing), Letter::Event(done), Letter::Event(failed));

@@ -380,6 +380,14 @@ impl StatusStore {
         Ok(place)
     }
 
+    /// Appends a record to this partition that no reader does anything for, and waits until it is stored: the tombstone of a connector without a name, which there
+    /// is none of. Java's workers pass over it with a line in their log.
+    pub async fn put_nothing(&self, partition: i32, limit: Duration) -> Result<(), LogError> {
+        let nobody = StatusTopicRecord::Status(UnitId::Connector(String::new()), None);
+        let record = ProducerRecord { partition: Some(partition), ..nobody.encode(self.log.topic()) };
+        self.log.append(vec![record], limit).await.map(drop)
+    }
+
     /// Notes that a connector used topics, or forgets them for `None`. Returns partition and offset of each.
     pub async fn put_topic_uses(
         &self,

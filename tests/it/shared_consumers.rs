@@ -172,10 +172,8 @@ async fn a_reader_that_catches_up_has_a_client_for_a_while() {
     read_to(&mut other, 1, 2).await;
 }
 
-/// Readers of topics that are new to their client, each begun as soon as the one before has a record.
-const STARTS: usize = 20;
-/// Less than each of them takes where the client asks about new topics once a second: it has just done so. Then they take 760 to 1,020 ms; where it
-/// asks at once, 250 to 530 ms, since beside an idle reader the question waits for a request for records, and the first record for the next one.
+/// Less than a start takes where the client asks about new topics once a second, and has just done so: 760 to 1,020 ms. Where it
+/// asks at once a start takes 250 to 530 ms, since beside an idle reader the question waits for a request for records, and the first record for the next one.
 const WITHOUT_ASKING: Duration = Duration::from_millis(700);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -183,23 +181,21 @@ async fn a_topic_that_is_new_to_its_client_is_asked_about_at_once() {
     let broker = Broker::start().await;
     let backend = open(&broker);
     let idle = unique("idle");
-    let topics: Vec<String> = (0..STARTS).map(|_| unique("new")).collect();
-    for topic in topics.iter().chain([&idle]) {
-        write(&backend, topic, 0..1).await;
-    }
+    write(&backend, &idle, 0..1).await;
     let mut readers = vec![reader(&backend, &ClientSettings::new(), &idle)];
     read_to(&mut readers[0], 0, 1).await;
-    let mut took = Vec::new();
-    for topic in &topics {
+    let deadline = Instant::now() + PATIENCE;
+    // One is enough: the machine may be busy with other things. Each is begun as soon as the one before has a record, which is when the client has just asked.
+    let mut took = Duration::MAX;
+    while took >= WITHOUT_ASKING {
+        assert!(Instant::now() < deadline, "no start is fast, the last one took {took:?}");
+        let topic = unique("new");
+        write(&backend, &topic, 0..1).await;
         let begun = Instant::now();
         // As sinks do. To begin at the beginning the client would ask for the offset first.
-        let mut reader = reader_from(StartOffset::At(0), &backend, &ClientSettings::new(), topic);
+        let mut reader = reader_from(StartOffset::At(0), &backend, &ClientSettings::new(), &topic);
         read_to(&mut reader, 0, 1).await;
-        took.push(begun.elapsed());
+        took = begun.elapsed();
         readers.push(reader);
     }
-    took.sort();
-    println!("to the first record: median {:?}, all {took:?}", took[STARTS / 2]);
-    // The best of them, since the machine may be busy with other things.
-    assert!(took[0] < WITHOUT_ASKING, "{took:?}");
 }

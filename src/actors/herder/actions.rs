@@ -40,10 +40,17 @@ impl Herder {
                 let record = self.member_record(MemberState::Joined, nonce, Some(incarnation), true);
                 self.append_own(token, record, context);
             }
-            Action::AppendNothing { token } => {
+            Action::AppendNothing { token, partition: None } => {
                 // The tombstone of a member that never was: no reader does anything for it. Not one of a turn, which somebody may wait for.
                 let nobody = format!("{} looks whether the log takes this", self.parts.identity.worker_id);
                 self.append(token, plan::member_gone(&nobody), context);
+            }
+            Action::AppendNothing { token, partition: Some(partition) } => {
+                let Some(status) = self.logs.as_ref().map(|logs| logs.status.clone()) else { return };
+                let append = async move { status.put_nothing(partition, BROKER_TIMEOUT).await };
+                context.spawn(append.into_actor(self).map(move |result, herder, context| {
+                    herder.step(appended(token, result), context);
+                }));
             }
             Action::AppendGone { token } => {
                 self.append(token, plan::member_gone(&self.parts.identity.worker_id), context);

@@ -2,7 +2,6 @@
 //! the transaction has read to its end, on whichever worker it happens.
 
 use actix::prelude::*;
-use futures_util::FutureExt;
 
 use super::answers::no_connector;
 use super::configs::{Patch, write_config};
@@ -136,7 +135,7 @@ impl Herder {
         self.spawn_checked(write, context, move |result, _, _| answer(reply, result));
     }
 
-    /// Appends one record; `done` hears of its offset.
+    /// Appends one record to the config topic; `done` hears of its offset. While one hangs for long, there is no lease.
     pub(super) fn append_plainly(
         &mut self,
         logs: Logs,
@@ -144,9 +143,19 @@ impl Herder {
         context: &mut Context<Self>,
         done: impl FnOnce(HerderResult<i64>, &mut Self, &mut Context<Self>) + 'static,
     ) {
+        self.next_append += 1;
+        let (number, begun) = (self.next_append, lease::now());
+        self.appends.insert(number, begun);
+        self.oldest_append_changed(context);
         let append = async move { logs.config.append(&record, BROKER_TIMEOUT).await };
-        let append = append.map(|result| result.map_err(|error| log_error(&error)));
-        self.spawn_append(append, context, done);
+        context.spawn(append.into_actor(self).map(move |result, herder, context| {
+            herder.appends.remove(&number);
+            if result.as_ref().is_err_and(LogError::is_retriable) {
+                herder.step(Event::GivenUp(begun), context);
+            }
+            herder.oldest_append_changed(context);
+            done(result.map_err(|error| log_error(&error)), herder, context);
+        }));
     }
 
     /// Carries out a compare-and-append, and then `done`. It may lose races to other workers for long, which says nothing of the brokers.
@@ -157,24 +166,6 @@ impl Herder {
         done: impl FnOnce(R, &mut Self, &mut Context<Self>) + 'static,
     ) {
         context.spawn(write.into_actor(self).map(done));
-    }
-
-    /// Carries out a plain append to the config topic, and then `done`. While one hangs for long, there is no lease.
-    fn spawn_append<R: 'static>(
-        &mut self,
-        write: impl Future<Output = R> + 'static,
-        context: &mut Context<Self>,
-        done: impl FnOnce(R, &mut Self, &mut Context<Self>) + 'static,
-    ) {
-        self.next_append += 1;
-        let number = self.next_append;
-        self.appends.insert(number, lease::now());
-        self.oldest_append_changed(context);
-        context.spawn(write.into_actor(self).map(move |result, herder, context| {
-            herder.appends.remove(&number);
-            herder.oldest_append_changed(context);
-            done(result, herder, context);
-        }));
     }
 
     /// Looks for what a write needs, and goes on with it. What is not found here may have been written by another worker just now, so a "no" is

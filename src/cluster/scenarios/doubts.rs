@@ -8,15 +8,27 @@ fn a_write_that_was_given_up_ends_the_lease_until_another_one_is_acknowledged() 
     worker.wanted.push(unit("connector-d", NO_SET));
     assert_eq!(worker.fold(), ["claim connector-d #2"]);
     assert_eq!(worker.wait(5000), ["suspend connector-c #1"]);
-    assert_eq!(
-        worker.fail("claim connector-d #2", true),
-        ["nothing"],
-        "there is nothing else to write without a lease"
-    );
+    let said = worker.fail("claim connector-d #2", true);
+    assert_eq!(said, ["nothing in 0"], "there is nothing else to write without a lease");
     assert_eq!(worker.wait(5000), NOTHING);
-    assert_eq!(worker.fail("nothing", true), ["nothing"]);
-    let said = worker.ack("nothing");
-    assert_eq!(said, ["resume connector-c #1", "claim connector-d #3"]);
+    assert_eq!(worker.fail("nothing in 0", true), ["nothing in 0"]);
+    assert_eq!(worker.ack("nothing in 0"), ["resume connector-c #1", "claim connector-d #3"]);
+}
+
+/// Another partition may have another leader, which has been replaced.
+#[test]
+fn what_one_partition_takes_says_nothing_of_another() {
+    let mut worker = Scenario::running("connector-c", NO_SET);
+    worker.wait(250);
+    let begun = Millis(worker.now);
+    assert_eq!(worker.give(Event::GivenUp(begun)), NOTHING);
+    worker.wanted.push(unit("connector-d", NO_SET));
+    assert_eq!(worker.fold(), ["claim connector-d #2"]);
+    worker.ack("claim connector-d #2");
+    worker.read("connector-d", record(LIFE, 2, true, 8, NO_SET));
+    assert_eq!(worker.wait(4999), ["nothing"], "of the config topic");
+    assert_eq!(worker.wait(1), ["suspend connector-c #1", "suspend connector-d #2"]);
+    assert_eq!(worker.ack("nothing"), ["resume connector-c #1", "resume connector-d #2"]);
 }
 
 #[test]
@@ -50,17 +62,23 @@ fn statuses_that_name_another_config_topic_stop_nobody() {
     }
 }
 
-#[test]
-fn a_claim_is_released_when_nobody_can_run_the_unit_that_it_replaced() {
+/// Its claim has replaced that of a life that is over, and had this fence time; it may still run the unit.
+fn contested(fence_ms: Option<u64>) -> Scenario {
     let mut worker = Scenario::joined();
-    worker.members.push(member("other", 3, Nonce(99)));
+    worker.members.push(Member { fence_ms, ..member("other", 3, Nonce(99)) });
     worker.wanted = vec![unit("connector-c", NO_SET)];
     worker.fold();
     worker.read("connector-c", held(3, 1));
     worker.members.pop();
     assert_eq!(worker.fold(), ["claim connector-c #1"]);
     worker.ack("claim connector-c #1");
-    assert_eq!(worker.read("connector-c", held(LIFE, 1)), NOTHING, "contested");
+    assert_eq!(worker.read("connector-c", held(LIFE, 1)), NOTHING);
+    worker
+}
+
+#[test]
+fn a_claim_is_released_when_nobody_can_run_the_unit_that_it_replaced() {
+    let mut worker = contested(None);
     assert_eq!(worker.give(Event::Shutdown { deadline: Millis(worker.now + 20_000) }), ["draining"]);
     worker.ack("draining");
     worker.members[0].state = MemberState::Draining;
@@ -92,15 +110,7 @@ fn who_has_another_fence_time_is_not_joined() {
 /// One that is dead may have had a longer one, and act that long.
 #[test]
 fn the_longest_fence_time_is_waited_for() {
-    let mut worker = Scenario::joined();
-    worker.members.push(Member { fence_ms: Some(5000), ..member("other", 3, Nonce(99)) });
-    worker.wanted = vec![unit("connector-c", NO_SET)];
-    worker.fold();
-    worker.read("connector-c", held(3, 1));
-    worker.members.pop();
-    assert_eq!(worker.fold(), ["claim connector-c #1"]);
-    worker.ack("claim connector-c #1");
-    worker.read("connector-c", held(LIFE, 1));
+    let mut worker = contested(Some(5000));
     assert_eq!(worker.wait(5299), NOTHING);
     assert_eq!(worker.wait(1), ["start connector-c #1"]);
 }
