@@ -130,6 +130,7 @@ impl Herder {
     pub fn new(number: u64, parts: HerderParts, deps: Arc<Deps>, worker: Addr<Worker>, address: Addr<Herder>) -> Self {
         let settings = Settings {
             worker_id: (&*parts.identity.worker_id).into(),
+            group_id: deps.config.group_id.as_str().into(),
             fence_ms: deps.config.worker_fence_timeout.as_millis() as u64,
             return_delay_ms: deps.config.scheduled_rebalance_max_delay.as_millis() as u64,
             members_max: NODES_MAX,

@@ -40,6 +40,8 @@ const ASSIGNED_PER_MS: u64 = 100;
 pub struct Settings {
     /// Own worker id.
     pub worker_id: WorkerId,
+    /// `group.id`: workers of another one may not use the same topics.
+    pub group_id: Arc<str>,
     /// `worker.fence.timeout.ms`: how long a lease lasts. Default 1000.
     pub fence_ms: u64,
     /// `scheduled.rebalance.max.delay.ms`: how long the units of a worker that vanished wait for its return. Default 0. The same for all workers, or the one

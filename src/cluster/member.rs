@@ -80,6 +80,8 @@ pub struct Member {
     pub settled: bool,
     /// Its `worker.fence.timeout.ms`; `None` in the record of a version that does not say.
     pub fence_ms: Option<u64>,
+    /// Its `group.id`; `None` in a record that does not say.
+    pub group_id: Option<Arc<str>>,
 }
 
 /// `set` of a unit that belongs to no task set.

@@ -9,6 +9,7 @@
 //!   (see `barrier`). The living holder of the own id is an error, a dead one is replaced by
 //!   the own `joined`.
 //! * *Act* when the own reader has folded the record, never on its acknowledgement.
+//! * *A living worker of another `group.id`* was there first: exit. Whose connectors are whose, nobody could tell.
 //! * *A foreign nonce under the own id*: stop everything and exit. Two processes with one id would evict each other in turn.
 //! * *Evicted* (no record any more): stop everything, join again after 1 s, 2 s ... 60 s. Without the back-off two workers that do not see each other
 //!   evict each other without end.
@@ -17,6 +18,7 @@
 //! * *Leave*: `draining`, everything stopped and released, then the tombstone. The other order would let others see a life as over
 //!   whose units still stop.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::control_plane::Settings;
@@ -105,11 +107,14 @@ enum Settling {
 /// The part of this worker in the group.
 pub(super) struct Membership {
     id: WorkerId,
+    group_id: Arc<str>,
     nonce_seed: u64,
     nonces: u64,
     phase: Phase,
     members: Arc<[Member]>,
     watch: Watch,
+    /// Lives of workers of other groups that did not answer when this worker joined.
+    strangers_gone: BTreeSet<Incarnation>,
     /// Own `worker.fence.timeout.ms`.
     fence_ms: u64,
     members_max: usize,
@@ -130,6 +135,8 @@ impl Membership {
         let id = settings.worker_id.clone();
         Membership {
             watch: Watch::new(id.clone()),
+            group_id: settings.group_id.clone(),
+            strangers_gone: BTreeSet::new(),
             evicted_at: None,
             fence_ms,
             members_max,
@@ -197,6 +204,7 @@ impl Membership {
     pub(super) fn folded(&mut self, members: Arc<[Member]>) {
         if self.members != members {
             self.watch.folded(&members);
+            self.strangers_gone.retain(|life| members.iter().any(|member| member.incarnation == *life));
         }
         self.members = members;
     }
@@ -309,6 +317,7 @@ impl Membership {
                 self.look(around, now, tokens, actions)
             }
             Phase::Member { incarnation, .. } => {
+                self.check_strangers(incarnation)?;
                 self.watch.evict(around, now, tokens, actions);
                 self.settle(incarnation, around, now, tokens, actions);
                 self.start_to_leave(incarnation, tokens, actions);
@@ -404,6 +413,9 @@ impl Membership {
                 Verdict::Dead { .. } => {}
             }
         }
+        if !self.no_stranger_answers(now, actions)? {
+            return Ok(());
+        }
         let may_join = match self.watch.answers(now, actions) {
             Answers::Unknown => false,
             Answers::Alone => true,
@@ -423,6 +435,38 @@ impl Membership {
             actions.push(Action::AppendJoined { token, nonce });
         }
         Ok(())
+    }
+
+    /// Members of other groups.
+    fn strangers(&self) -> impl Iterator<Item = (&Member, &Arc<str>)> {
+        let members = self.members.iter().filter_map(|member| Some((member, member.group_id.as_ref()?)));
+        members.filter(|(_, theirs)| **theirs != self.group_id)
+    }
+
+    fn foreign_group(&self, member: &Member, theirs: &Arc<str>) -> ExitReason {
+        ExitReason::ForeignGroup { worker: member.id.clone(), theirs: theirs.clone(), own: self.group_id.clone() }
+    }
+
+    /// Asks the members of other groups. Whether it is known that none lives.
+    fn no_stranger_answers(&mut self, now: Millis, actions: &mut Vec<Action>) -> Result<bool, ExitReason> {
+        let strangers: Vec<(Member, Arc<str>)> =
+            self.strangers().map(|(member, theirs)| (member.clone(), theirs.clone())).collect();
+        let mut is_known = true;
+        for (member, theirs) in &strangers {
+            match self.watch.verdict(member, now, actions) {
+                Verdict::Alive => return Err(self.foreign_group(member, theirs)),
+                Verdict::Unknown => is_known = false,
+                Verdict::Dead { .. } => _ = self.strangers_gone.insert(member.incarnation),
+            }
+        }
+        Ok(is_known)
+    }
+
+    /// Two groups that began at the same time have not seen each other: the one that joined later gives way.
+    fn check_strangers(&self, own: Incarnation) -> Result<(), ExitReason> {
+        let is_gone = |life| self.strangers_gone.contains(&life) && !self.watch.is_alive(life);
+        let first = self.strangers().find(|(member, _)| member.incarnation < own && !is_gone(member.incarnation));
+        first.map_or(Ok(()), |(member, theirs)| Err(self.foreign_group(member, theirs)))
     }
 
     /// Those who answer have the same fence time as this worker.

@@ -1,18 +1,18 @@
 //! Does another member live? Asked before anybody is declared gone.
 //!
 //! One refused connection proves little: a proxy, a full backlog, a process that is just stopping. So a member that does not answer is asked again, and
-//! then through others: a link that is cut is not the end of a process. A wrong answer costs a move of
-//! units, never two runners; the registers see to that.
+//! then through others: a link that is cut is not the end of a process. Whom gossip has lost as well is asked by all of them at once: a machine that is silent
+//! lets each question run into its time-out. A wrong answer costs a move of units, never two runners; the registers see to that.
 
 use std::collections::BTreeMap;
 
 use super::member::{Incarnation, Member, Millis, WorkerId};
 use super::protocol::{Action, ProbeAnswer, Token};
 
-/// Probes without an answer, in a row, after which others are asked.
+/// Rounds of questions without an answer, in a row, after which others are asked.
 const ATTEMPTS: u32 = 3;
 
-/// Other members that are asked whether they reach one that does not answer here. When none does, it counts as dead.
+/// Other members that are asked, at once, whether they reach one that does not answer here. When none does, it counts as dead.
 const OTHERS_ASKED: usize = 2;
 
 /// Between two probes of a member that did not answer.
@@ -38,17 +38,37 @@ pub(super) enum Verdict {
     Dead { since: Millis, silent_since: Millis },
 }
 
+/// Questions that were asked at once.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    begun_at: Millis,
+    pending: usize,
+    /// Whether others were asked, too.
+    others: bool,
+    /// Without an answer it is dead.
+    decides: bool,
+    is_answered: bool,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Probe {
     verdict: Verdict,
+    /// Rounds without an answer, in a row.
     failures: u32,
-    /// When the first of them came.
-    silent_since: Millis,
-    /// As many make it dead.
-    failures_max: u32,
-    asked_at: Option<Millis>,
+    /// When the first question of them failed.
+    silent_since: Option<Millis>,
+    round: Option<Round>,
     next_at: Millis,
     tombstone: Option<Token>,
+}
+
+/// How a member is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner<'a> {
+    /// Who can be asked instead, in this order.
+    pub(super) others: &'a [WorkerId],
+    /// Gossip speaks for its death: the last one of so many rounds is asked of all at once.
+    pub(super) hurry: Option<u32>,
 }
 
 /// The probes of all other members, by their lives.
@@ -62,45 +82,50 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    /// What is known of this member; asks when that is due. `others` can be asked instead, in this order.
+    /// What is known of this member; asks when that is due.
     pub(super) fn verdict(
         &mut self,
         member: &Member,
-        others: &[WorkerId],
+        manner: Manner<'_>,
         now: Millis,
         actions: &mut Vec<Action>,
     ) -> Verdict {
         if self.probes.get(&member.incarnation).is_some_and(|probe| probe.is_overdue(now)) {
-            self.answered(member.incarnation, ProbeAnswer::Silence, now);
+            self.change(member.incarnation, |probe| probe.give_up(now), now);
         }
         let probe = self.probes.entry(member.incarnation).or_insert(Probe::new(now));
-        if probe.asked_at.is_none() && probe.tombstone.is_none() && now >= probe.next_at {
-            let others: Vec<&WorkerId> =
-                others.iter().filter(|other| **other != member.id).take(OTHERS_ASKED).collect();
-            probe.failures_max = ATTEMPTS + others.len() as u32;
-            probe.asked_at = Some(now);
-            // One that counts as dead is asked itself again, in case that it comes back.
-            let other = probe.failures.checked_sub(ATTEMPTS).filter(|_| !probe.is_dead());
-            let via = other.and_then(|other| others.get(other as usize)).map(|other| (*other).clone());
-            let (worker, incarnation, nonce) = (member.id.clone(), member.incarnation, member.nonce);
-            actions.push(Action::Probe { worker, incarnation, nonce, via });
-        }
+        let others: Vec<&WorkerId> =
+            manner.others.iter().filter(|other| **other != member.id).take(OTHERS_ASKED).collect();
+        let Questions { own, through_others } = probe.ask(&others, manner.hurry, now);
+        let question = |via: Option<&WorkerId>| Action::Probe {
+            worker: member.id.clone(),
+            incarnation: member.incarnation,
+            nonce: member.nonce,
+            via: via.cloned(),
+        };
+        actions.extend(own.then(|| question(None)));
+        actions.extend(others.into_iter().filter(|_| through_others).map(|other| question(Some(other))));
         probe.verdict
     }
 
-    /// An answer, or that there was none. When somebody falls silent, those who answered before are asked as well: all of them may be, to this worker.
+    /// An answer, or that there was none.
     pub(super) fn answered(&mut self, incarnation: Incarnation, answer: ProbeAnswer, now: Millis) {
-        let Some(probe) = self.probes.get_mut(&incarnation).filter(|probe| probe.asked_at.is_some()) else { return };
-        probe.answered(answer == ProbeAnswer::Alive, now);
-        let falls_silent = probe.failures == 1;
-        if answer != ProbeAnswer::Silence {
-            self.contact = Some(now);
-        }
-        if falls_silent {
-            let others = self.probes.iter_mut().filter(|(life, _)| **life != incarnation).map(|(_, probe)| probe);
-            for probe in others.filter(|probe| probe.failures == 0 && probe.tombstone.is_none()) {
-                probe.next_at = probe.next_at.min(now);
+        if self.probes.get(&incarnation).is_some_and(|probe| probe.round.is_some()) {
+            if answer != ProbeAnswer::Silence {
+                self.contact = Some(now);
             }
+            self.change(incarnation, |probe| probe.answered(answer == ProbeAnswer::Alive, now), now);
+        }
+    }
+
+    /// When somebody falls silent, those who answered before are asked as well: all of them may be, to this worker.
+    fn change(&mut self, incarnation: Incarnation, change: impl FnOnce(&mut Probe), now: Millis) {
+        let Some(probe) = self.probes.get_mut(&incarnation) else { return };
+        let was_silent = probe.silent_since.is_some();
+        change(probe);
+        if !was_silent && probe.silent_since.is_some() {
+            let others = self.probes.iter_mut().filter(|(life, _)| **life != incarnation).map(|(_, probe)| probe);
+            others.for_each(|probe| probe.suspect(now));
         }
     }
 
@@ -123,8 +148,8 @@ impl Probes {
 
     /// Something speaks for the death of this member: it is asked now.
     pub(super) fn suspect(&mut self, incarnation: Incarnation, now: Millis) {
-        if let Some(probe) = self.probes.get_mut(&incarnation).filter(|probe| probe.failures == 0) {
-            probe.next_at = probe.next_at.min(now);
+        if let Some(probe) = self.probes.get_mut(&incarnation) {
+            probe.suspect(now);
         }
     }
 
@@ -165,8 +190,8 @@ impl Probes {
 
     /// When a probe is due.
     pub(super) fn next_deadline(&self, now: Millis) -> Option<Millis> {
-        let due = |probe: &Probe| match (probe.tombstone, probe.asked_at) {
-            (_, Some(at)) => Some(at.plus(PATIENCE_MS)),
+        let due = |probe: &Probe| match (probe.tombstone, probe.round) {
+            (_, Some(round)) => Some(round.begun_at.plus(PATIENCE_MS)),
             (Some(_), None) => None,
             (None, None) => Some(probe.next_at),
         };
@@ -174,45 +199,99 @@ impl Probes {
     }
 }
 
+/// Who is asked now.
+struct Questions {
+    own: bool,
+    through_others: bool,
+}
+
 impl Probe {
     fn new(next_at: Millis) -> Self {
-        let verdict = Verdict::Unknown;
-        Probe {
-            verdict,
-            failures: 0,
-            silent_since: next_at,
-            failures_max: ATTEMPTS,
-            asked_at: None,
-            next_at,
-            tombstone: None,
-        }
+        Probe { verdict: Verdict::Unknown, failures: 0, silent_since: None, round: None, next_at, tombstone: None }
     }
 
     fn is_overdue(&self, now: Millis) -> bool {
-        self.asked_at.is_some_and(|at| now.since(at) >= PATIENCE_MS)
+        self.round.is_some_and(|round| now.since(round.begun_at) >= PATIENCE_MS)
     }
 
     fn is_dead(&self) -> bool {
         matches!(self.verdict, Verdict::Dead { .. })
     }
 
+    /// Begins a round where one is due, or asks others as well where there is hurry now.
+    fn ask(&mut self, others: &[&WorkerId], hurry: Option<u32>, now: Millis) -> Questions {
+        // One that counts as dead is asked itself again, in case that it comes back.
+        let is_last = hurry.is_some_and(|rounds| self.failures + 1 >= rounds) && !self.is_dead();
+        if let Some(round) = &mut self.round {
+            let through_others = is_last && !round.others;
+            if through_others {
+                (round.others, round.decides) = (true, true);
+                round.pending += others.len();
+            }
+            return Questions { own: false, through_others };
+        }
+        if self.tombstone.is_some() || now < self.next_at {
+            return Questions { own: false, through_others: false };
+        }
+        let is_their_turn = hurry.is_none() && self.failures >= ATTEMPTS && !self.is_dead();
+        let through_others = is_last || is_their_turn;
+        let own = !is_their_turn || others.is_empty();
+        let are_all_asked = others.is_empty() && self.failures + 1 >= ATTEMPTS;
+        self.round = Some(Round {
+            begun_at: now,
+            pending: usize::from(own) + if through_others { others.len() } else { 0 },
+            others: through_others,
+            decides: through_others || are_all_asked,
+            is_answered: false,
+        });
+        Questions { own, through_others }
+    }
+
     fn answered(&mut self, alive: bool, now: Millis) {
-        self.asked_at = None;
+        let Some(round) = &mut self.round else { return };
+        round.pending -= 1;
+        round.is_answered |= alive;
+        let round = *round;
         if alive {
-            (self.verdict, self.failures, self.next_at) = (Verdict::Alive, 0, now.plus(PAUSE_MS));
+            (self.verdict, self.failures, self.silent_since) = (Verdict::Alive, 0, None);
+        } else if !round.is_answered {
+            self.silent_since.get_or_insert(now);
+        }
+        if round.pending == 0 {
+            self.end_round(round, now);
+        }
+    }
+
+    /// What was not answered yet counts as silence.
+    fn give_up(&mut self, now: Millis) {
+        if let Some(round) = self.round {
+            self.silent_since = self.silent_since.or((!round.is_answered).then_some(now));
+            self.end_round(round, now);
+        }
+    }
+
+    fn end_round(&mut self, round: Round, now: Millis) {
+        self.round = None;
+        if round.is_answered {
+            self.next_at = now.plus(PAUSE_MS);
             return;
         }
-        if self.failures == 0 {
-            self.silent_since = now;
-        }
-        self.failures = (self.failures + 1).min(self.failures_max);
-        let wait = if self.failures < ATTEMPTS { INTERVAL_MS } else { 0 };
+        self.failures = self.failures.saturating_add(1);
+        let wait = match (round.decides || self.is_dead(), self.failures < ATTEMPTS) {
+            (true, _) => PAUSE_MS,
+            (false, true) => INTERVAL_MS,
+            (false, false) => 0,
+        };
         self.next_at = now.plus(wait);
-        if self.failures >= self.failures_max {
-            self.next_at = now.plus(PAUSE_MS);
-            if !self.is_dead() {
-                self.verdict = Verdict::Dead { since: now, silent_since: self.silent_since };
-            }
+        if round.decides && !self.is_dead() {
+            self.verdict = Verdict::Dead { since: now, silent_since: self.silent_since.unwrap_or(now) };
+        }
+    }
+
+    /// It is asked now, unless that goes on anyway.
+    fn suspect(&mut self, now: Millis) {
+        if self.silent_since.is_none() && self.tombstone.is_none() {
+            self.next_at = self.next_at.min(now);
         }
     }
 }

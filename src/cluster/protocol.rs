@@ -353,6 +353,19 @@ pub enum ExitReason {
         /// The id.
         worker: WorkerId,
     },
+    /// The topics belong to the workers of another group: nobody could tell whose connectors are whose.
+    #[error(
+        "config.storage.topic is used by group.id={theirs}: its worker {worker} is there. This worker has group.id={own}; give it that group.id, or \
+         topics of its own"
+    )]
+    ForeignGroup {
+        /// Who was there first.
+        worker: WorkerId,
+        /// Its `group.id`.
+        theirs: Arc<str>,
+        /// That of this worker.
+        own: Arc<str>,
+    },
     /// A living member has another fence time.
     #[error(
         "worker {worker} of this group has worker.fence.timeout.ms={theirs}, and this one {own}: who waits for less than others may act would run \

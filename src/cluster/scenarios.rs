@@ -39,7 +39,15 @@ fn unit(name: &str, set: i64) -> Unit {
 
 fn member(id: &str, incarnation: i64, nonce: Nonce) -> Member {
     let state = MemberState::Joined;
-    Member { id: id.into(), incarnation: Incarnation(incarnation), nonce, state, settled: true, fence_ms: None }
+    Member {
+        id: id.into(),
+        incarnation: Incarnation(incarnation),
+        nonce,
+        state,
+        settled: true,
+        fence_ms: None,
+        group_id: None,
+    }
 }
 
 fn record(incarnation: i64, claim: u64, held: bool, at: i64, set: i64) -> Register {
@@ -76,8 +84,14 @@ impl Scenario {
     }
 
     fn with(return_delay_ms: u64, rules: Rules) -> Self {
-        let settings =
-            Settings { worker_id: "me".into(), fence_ms: 1000, return_delay_ms, members_max: 5, nonce_seed: 1 };
+        let settings = Settings {
+            worker_id: "me".into(),
+            group_id: "ours".into(),
+            fence_ms: 1000,
+            return_delay_ms,
+            members_max: 5,
+            nonce_seed: 1,
+        };
         let mut scenario = Scenario {
             plane: ControlPlane::with_rules(settings, rules),
             now: 0,

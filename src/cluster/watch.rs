@@ -14,11 +14,14 @@ use std::sync::Arc;
 
 use super::member::{Incarnation, Member, Millis, WorkerId};
 use super::membership::Surroundings;
-use super::probes::{Probes, Verdict};
+use super::probes::{Manner, Probes, Verdict};
 use super::protocol::{Action, Peer, ProbeAnswer, Token};
 
 /// Members that are watched by each member, and live by gossip.
 const NEIGHBOURS: usize = 2;
+
+/// Rounds of questions to a member that gossip has lost where there is nobody else whom gossip hears.
+const ROUNDS_ALONE: u32 = 2;
 
 /// How long a member may live without a lease, while this worker has one, until it is evicted.
 const UNLEASED_MS: u64 = 5_000;
@@ -45,8 +48,9 @@ pub(super) struct Watch {
     /// All members but this one, in the order of the ring.
     ring: Arc<[Member]>,
     watched: Arc<[Member]>,
-    /// Who can be asked about others.
+    /// Who can be asked about others: first those that gossip hears.
     askable: Vec<WorkerId>,
+    heard: usize,
     probes: Probes,
     /// Who lives by gossip, whether or not its record was read, and since when without a lease. There are no more than gossip has room for.
     live: BTreeMap<Incarnation, Option<Millis>>,
@@ -65,6 +69,7 @@ impl Watch {
             ring: Arc::new([]),
             watched: Arc::new([]),
             askable: Vec::new(),
+            heard: 0,
             probes: Probes::default(),
             live: BTreeMap::new(),
             lost: BTreeSet::new(),
@@ -107,6 +112,7 @@ impl Watch {
         self.watched = watched.cloned().collect();
         // Gossip may be what is broken, so those that it has lost are asked, too.
         let (lost, heard): (Vec<&Member>, Vec<&Member>) = self.ring.iter().partition(|member| is_lost(member));
+        self.heard = heard.len();
         self.askable = heard.into_iter().chain(lost).map(|member| member.id.clone()).collect();
     }
 
@@ -120,7 +126,9 @@ impl Watch {
 
     /// What is known of this member; asks when that is due.
     pub(super) fn verdict(&mut self, member: &Member, now: Millis, actions: &mut Vec<Action>) -> Verdict {
-        self.probes.verdict(member, &self.askable, now, actions)
+        let is_lost = self.lost.contains(&member.incarnation);
+        let hurry = is_lost.then_some(if self.heard > 0 { 1 } else { ROUNDS_ALONE });
+        self.probes.verdict(member, Manner { others: &self.askable, hurry }, now, actions)
     }
 
     /// Asks whether anybody is there, for a worker that is no member.
@@ -139,6 +147,11 @@ impl Watch {
         } else {
             Answers::Nobody
         }
+    }
+
+    /// Whether it answered when it was asked last.
+    pub(super) fn is_alive(&self, incarnation: Incarnation) -> bool {
+        self.probes.is_alive(incarnation)
     }
 
     /// The watched members that answered when they were asked last.

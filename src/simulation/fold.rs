@@ -66,6 +66,7 @@ impl Fold {
             state: record.state,
             settled: record.settled,
             fence_ms: None,
+            group_id: None,
         });
         match member {
             Some(member) => _ = self.members.insert(worker, member),

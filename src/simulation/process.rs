@@ -97,6 +97,7 @@ impl World {
         let nonce_seed = self.rng.u64(..);
         let settings = Settings {
             worker_id: worker_id(worker),
+            group_id: "simulated".into(),
             fence_ms: self.setup.fence_ms,
             return_delay_ms: self.weather.return_delay / MS,
             members_max: usize::MAX,

@@ -3,18 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::prelude::*;
-use futures_util::future::join_all;
 use futures_util::stream;
 use tokio::sync::mpsc;
 
 use super::stores::{OpenError, Stores, open_stores};
 use super::*;
 use crate::actors::cluster::Place;
-use crate::actors::probe;
 use crate::actors::shutdown::Shutdown;
 use crate::actors::supervision::STATUS_ACTOR_RESTARTS;
-use crate::config::WorkerConfig;
-use crate::storage::config_records::MemberRecord;
 
 /// Who this worker is.
 #[derive(Debug, Clone)]
@@ -71,11 +67,7 @@ impl Herder {
     /// Opens the logs, again and again until the brokers answer. What will not get better by waiting ends the process.
     pub(super) fn open_logs(&mut self, context: &mut Context<Self>) {
         let (deps, writer) = (self.deps.clone(), self.parts.identity.worker_id.clone());
-        let open = async move {
-            let stores = open_stores(&deps, writer).await?;
-            refuse_foreign(&stores.config.snapshot(), &deps.config).await?;
-            Ok(stores)
-        };
+        let open = async move { open_stores(&deps, writer).await };
         context.spawn(open.into_actor(self).map(|opened, herder, context| match opened {
             Ok(stores) => herder.opened(stores, context),
             Err(OpenError::Unusable(reason)) => herder.stop_process(Stop::Failed(reason), context),
@@ -147,22 +139,6 @@ impl Herder {
             },
         )
     }
-}
-
-/// A living worker of another group uses these topics: neither could tell whose connectors are whose.
-async fn refuse_foreign(state: &ClusterState, config: &WorkerConfig) -> Result<(), OpenError> {
-    let members = state.members().map(|(id, entry)| (id, &entry.record));
-    let foreign = members.filter(|(_, record)| !record.group_id.is_empty() && record.group_id != config.group_id);
-    let ask = |(id, record): (_, &MemberRecord)| {
-        let (nonce, url, group) = (record.nonce, record.rest_url.clone(), record.group_id.clone());
-        async move { probe::lives(&url, nonce).await.then_some((id, url, group)) }
-    };
-    let Some((id, url, group)) = join_all(foreign.map(ask)).await.into_iter().flatten().next() else { return Ok(()) };
-    let (topic, own) = (&config.config_storage.name, &config.group_id);
-    Err(OpenError::Unusable(format!(
-        "topic {topic} (config.storage.topic) is used by group.id={group}: its worker {id} answers at {url}. This worker has group.id={own}; \
-         give it that group.id, or topics of its own"
-    )))
 }
 
 /// The status actor crashed.

@@ -79,6 +79,7 @@ pub(super) fn members(state: &ClusterState) -> Arc<[Member]> {
         state: entry.record.state,
         settled: entry.record.settled,
         fence_ms: entry.record.fence_ms,
+        group_id: (!entry.record.group_id.is_empty()).then(|| entry.record.group_id.as_str().into()),
     };
     state.members().map(member).collect()
 }

@@ -8,18 +8,19 @@
 //! their sequences, finds each record once and in order in the log. The reports of a purge come in no order of their own. The client's threads
 //! purge when they come to it: one that is late would take the first records of the next batch and let the later ones pass. And a batch on the
 //! wire that fails, as the first one behind a gap does, comes back into the queue, where a purge takes it, while those behind it are still on
-//! the wire and pass. So nothing is sent while a purge is going on, and it goes on until nothing is on the wire: as long as the client itself
-//! sends nothing.
+//! the wire, come back as well and would go out again before the purge is there once more. So a purge goes on until nothing is on the wire, and
+//! meanwhile nobody sends: the handles are kept out, and the client's partitions are paused, as far as any report has named them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytestring::ByteString;
+use connect_api::TopicPartition;
 
-use super::native::{Client, Delivery, Kind, Outcome, Queue, Scratch, Topic};
+use super::native::{Client, Delivery, Kind, Outcome, PartitionList, Queue, Scratch, Topic};
 use crate::backend::inbox::{Inbox, lock};
 use crate::backend::{Ack, BackendError, ClientSettings, ProducerRecord, RecordWriter, Result};
 
@@ -30,7 +31,7 @@ const SEQUENCE_MASK: u64 = (1 << SEQUENCE_BITS) - 1;
 const MAX_HANDLES: usize = 1 << (usize::BITS - SEQUENCE_BITS);
 /// How long the thread waits for reports before it looks whether it is still needed. The end interrupts the wait.
 const REPORT_WAIT: Duration = Duration::from_secs(1);
-/// How often a purge takes what has come back from the wire; shorter than the client's `retry.backoff.ms`, after which it would go out again.
+/// How often a purge takes what has come back from the wire.
 const PURGE_AGAIN: Duration = Duration::from_millis(10);
 /// How long one call of the client's blocking flush may take: so long it outlives the flush that asked for it.
 const FLUSH_SLICE: Duration = Duration::from_millis(100);
@@ -45,6 +46,8 @@ struct Shared {
     starved: AtomicBool,
     /// Held by those who send, and by a purge alone.
     gate: RwLock<()>,
+    /// Where records have gone, by topic; the client remembers these partitions as well.
+    partitions: Mutex<HashMap<String, HashSet<i32>>>,
     /// Purges that were asked for since none was going on.
     purges: AtomicUsize,
     /// No more reports are wanted.
@@ -76,6 +79,7 @@ impl Producer {
             handles: RwLock::default(),
             starved: AtomicBool::new(false),
             gate: RwLock::new(()),
+            partitions: Mutex::default(),
             purges: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
             fatal: OnceLock::new(),
@@ -148,15 +152,52 @@ impl Shared {
             let asked = self.purges.load(Ordering::SeqCst);
             {
                 let _closed = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+                let paused = self.pause();
                 self.client.purge_queue();
                 while self.is_busy() && !self.ended.load(Ordering::SeqCst) {
                     std::thread::sleep(PURGE_AGAIN);
                     self.client.purge_queue();
                 }
+                if let Some(paused) = paused {
+                    self.resume(&paused);
+                }
             }
             self.feed_the_starved();
             if self.purges.compare_exchange(asked, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
                 return;
+            }
+        }
+    }
+
+    /// Keeps the client from sending.
+    fn pause(&self) -> Option<PartitionList> {
+        let partitions: Vec<TopicPartition> = {
+            let partitions = lock(&self.partitions);
+            let of = |(topic, numbers): (&String, &HashSet<i32>)| {
+                numbers.iter().map(|at| TopicPartition::new(topic.as_str(), *at)).collect::<Vec<_>>()
+            };
+            partitions.iter().flat_map(of).collect()
+        };
+        let paused = PartitionList::new(partitions.iter().map(|partition| (partition, 0)))
+            .and_then(|list| self.client.pause_sending(&list).map(|()| list));
+        paused.inspect_err(|error| tracing::warn!(%error, "what is sent again may come behind later records")).ok()
+    }
+
+    fn resume(&self, paused: &PartitionList) {
+        if let Err(error) = self.client.resume_sending(paused) {
+            tracing::error!(%error, "the client does not send any more; restart the worker");
+        }
+    }
+
+    /// Notes where records went. A report is mostly of one partition.
+    fn note_partitions(&self, deliveries: &[Delivery<'_>]) {
+        for run in deliveries.chunk_by(|one, next| one.partition() == next.partition()) {
+            let (topic, partition) = (run[0].topic(), run[0].partition());
+            let mut partitions = lock(&self.partitions);
+            match partitions.get_mut(&*topic) {
+                _ if partition < 0 => {}
+                Some(numbers) => _ = numbers.insert(partition),
+                None => _ = partitions.insert(topic.into_owned(), HashSet::from([partition])),
             }
         }
     }
@@ -178,6 +219,7 @@ impl Shared {
 
     /// Books reports at their handles, each run of one handle under one lock.
     fn book(&self, deliveries: &[Delivery<'_>]) {
+        self.note_partitions(deliveries);
         let mut finished = false;
         {
             let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);

@@ -9,7 +9,15 @@ use super::*;
 
 fn member(number: usize, settled: bool, state: MemberState) -> Member {
     let id = WorkerId::from(format!("connect-{number}.example:8083").as_str());
-    Member { id, incarnation: Incarnation(1000 + number as i64), nonce: Nonce(0), state, settled, fence_ms: None }
+    Member {
+        id,
+        incarnation: Incarnation(1000 + number as i64),
+        nonce: Nonce(0),
+        state,
+        settled,
+        fence_ms: None,
+        group_id: None,
+    }
 }
 
 fn members(count: usize, settled: bool) -> Vec<Member> {

@@ -107,6 +107,52 @@ fn who_has_another_fence_time_is_not_joined() {
     assert!(said.len() == 1 && said[0].starts_with(refused), "{said:?}");
 }
 
+fn stranger(id: &str, incarnation: i64) -> Member {
+    Member { group_id: Some("theirs".into()), ..member(id, incarnation, Nonce(99)) }
+}
+
+const STRANGER: &str =
+    "exit: config.storage.topic is used by group.id=theirs: its worker other is there. This worker has group.id=ours";
+
+#[test]
+fn a_living_worker_of_another_group_is_not_joined() {
+    let mut worker = Scenario::new();
+    worker.java(false);
+    worker.members = vec![stranger("other", 3)];
+    worker.fold();
+    worker.catch_up();
+    let said = worker.probed("other", 3, true);
+    assert!(said.len() == 1 && said[0].starts_with(STRANGER), "{said:?}");
+}
+
+#[test]
+fn the_topics_of_a_group_that_has_died_go_to_another_one() {
+    let mut worker = Scenario::new();
+    worker.java(false);
+    worker.members = vec![stranger("other", 3)];
+    worker.fold();
+    worker.catch_up();
+    for _ in 0..3 {
+        worker.probed("other", 3, false);
+        worker.wait(100);
+    }
+    let said: Vec<String> = (0..6).flat_map(|_| worker.wait(250)).collect();
+    assert!(said.contains(&"join".to_owned()), "{said:?}");
+    assert!(worker.fold_own(LIFE).contains(&"joined 7".to_owned()));
+}
+
+/// Neither has read of the other when it joins.
+#[test]
+fn of_two_groups_that_begin_at_once_the_later_one_gives_way() {
+    let mut worker = Scenario::joined();
+    worker.members.push(stranger("other", LIFE + 1));
+    assert_eq!(worker.fold(), ["probe other 8"]);
+    let mut worker = Scenario::joined();
+    worker.members.push(stranger("other", LIFE - 1));
+    let said = worker.fold();
+    assert!(said.len() == 1 && said[0].starts_with(STRANGER), "{said:?}");
+}
+
 /// One that is dead may have had a longer one, and act that long.
 #[test]
 fn the_longest_fence_time_is_waited_for() {

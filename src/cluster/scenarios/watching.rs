@@ -119,13 +119,75 @@ fn asks_others_before_it_declares_anybody_gone() {
     };
     assert_eq!(worker.wait(1000), ["probe n 20", "probe o 21"]);
     worker.probed("o", 21, true);
-    assert_eq!(silent(&mut worker), ["probe n 20 via o"]);
+    assert_eq!(silent(&mut worker), ["probe n 20 via o", "probe n 20 via p"]);
+    assert_eq!(about(&mut worker, ProbeAnswer::NotReached), NOTHING);
     assert_eq!(about(&mut worker, ProbeAnswer::Alive), NOTHING, "the link is cut, not the worker");
     assert!(worker.wait(1000).contains(&"probe n 20".to_owned()), "and it is asked itself again");
     worker.probed("o", 21, true);
-    assert_eq!(silent(&mut worker), ["probe n 20 via o"]);
-    assert_eq!(about(&mut worker, ProbeAnswer::NotReached), ["probe n 20 via p"]);
+    assert_eq!(silent(&mut worker), ["probe n 20 via o", "probe n 20 via p"]);
+    assert_eq!(about(&mut worker, ProbeAnswer::NotReached), NOTHING);
     assert_eq!(about(&mut worker, ProbeAnswer::Silence), ["tombstone n 20"]);
+}
+
+impl Scenario {
+    fn about_n(&mut self, answer: ProbeAnswer) -> Vec<String> {
+        self.give(Event::ProbeAnswered { worker: "n".into(), incarnation: Incarnation(20), answer })
+    }
+}
+
+/// A machine that is silent lets each question run into its time-out.
+#[test]
+fn whom_gossip_has_lost_is_asked_by_all_at_once() {
+    let others = ["probe n 20 via o", "probe n 20 via p"];
+    for is_asked_already in [false, true] {
+        let mut worker = Scenario::beside(&[("n", 20), ("o", 21), ("p", 22)]);
+        worker.gossip(&[(20, true), (21, true), (22, true)]);
+        let mut said = if is_asked_already { worker.wait(1000) } else { Vec::new() };
+        said.extend(worker.gossip(&[(21, true), (22, true)]));
+        assert_eq!(said.iter().filter(|said| *said == "probe n 20").count(), 1);
+        assert!(others.iter().all(|other| said.iter().any(|said| said == other)), "{said:?}");
+        worker.probed("o", 21, true);
+        worker.probed("p", 22, true);
+        worker.about_n(ProbeAnswer::NotReached);
+        worker.about_n(ProbeAnswer::Silence);
+        assert_eq!(worker.about_n(ProbeAnswer::NotReached), ["tombstone n 20"]);
+    }
+}
+
+#[test]
+fn one_that_reaches_it_is_enough() {
+    let mut worker = Scenario::beside(&[("n", 20), ("o", 21), ("p", 22)]);
+    worker.gossip(&[(20, true), (21, true), (22, true)]);
+    worker.gossip(&[(21, true), (22, true)]);
+    for answer in [ProbeAnswer::NotReached, ProbeAnswer::Alive, ProbeAnswer::Silence] {
+        worker.about_n(answer);
+        worker.probed("o", 21, true);
+    }
+    assert_eq!(worker.catch_up(), NOTHING);
+    assert!(worker.wait(1000).contains(&"probe n 20".to_owned()), "not before the pause");
+}
+
+/// What is not answered at all counts as silence.
+#[test]
+fn questions_without_any_answer_are_given_up() {
+    let mut worker = Scenario::beside(&[("n", 20), ("o", 21), ("p", 22)]);
+    worker.gossip(&[(20, true), (21, true), (22, true)]);
+    worker.gossip(&[(21, true), (22, true)]);
+    worker.probed("o", 21, true);
+    worker.about_n(ProbeAnswer::NotReached);
+    worker.catch_up();
+    let said: Vec<String> = (0..5).flat_map(|_| worker.wait(1000)).collect();
+    assert!(said.contains(&"tombstone n 20".to_owned()), "{said:?}");
+}
+
+#[test]
+fn where_nobody_else_is_heard_a_lost_one_is_asked_twice() {
+    let mut worker = Scenario::beside(&[("n", 20)]);
+    worker.gossip(&[(20, true)]);
+    assert_eq!(worker.gossip(&[]), ["probe n 20"]);
+    assert_eq!(worker.about_n(ProbeAnswer::Silence), NOTHING);
+    assert_eq!(worker.wait(100), ["probe n 20"]);
+    assert_eq!(worker.about_n(ProbeAnswer::Silence), ["tombstone n 20"]);
 }
 
 #[test]
@@ -151,9 +213,13 @@ fn who_is_suspected_is_asked_at_once() {
 fn whom_gossip_has_lost_is_watched_beside_the_neighbours() {
     let mut worker = Scenario::beside(&[("n", 20), ("o", 21), ("p", 22), ("q", 23)]);
     assert_eq!(worker.gossip(&[(20, true), (21, true), (22, true)]), NOTHING);
-    assert_eq!(worker.gossip(&[(22, true)]), ["probe n 20", "probe o 21", "probe p 22", "probe q 23"], "p and q live");
+    let said = worker.gossip(&[(22, true)]);
+    let direct: Vec<&String> = said.iter().filter(|said| !said.contains(" via ")).collect();
+    assert_eq!(direct, ["probe n 20", "probe o 21", "probe p 22", "probe q 23"], "p and q live");
     for (id, life) in [("n", 20), ("o", 21), ("p", 22), ("q", 23)] {
-        worker.probed(id, life, true);
+        for _ in 0..3 {
+            worker.probed(id, life, true);
+        }
     }
     assert_eq!(worker.gossip(&[(20, true), (21, true)]), NOTHING);
     assert_eq!(worker.wait(1000), ["probe n 20", "probe o 21"]);

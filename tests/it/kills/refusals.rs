@@ -127,8 +127,9 @@ async fn a_worker_of_another_group_on_the_same_topics_is_refused_and_the_first_g
     let group = unique("other");
     let mut foreign = first.beside(bootstrap, &[("group.id", &group)]);
     foreign.start();
-    let (own, topic) = (first.setting("group.id"), first.setting("config.storage.topic"));
-    refuses(&mut foreign, &[&topic, &format!("group.id={own}"), &format!("group.id={group}"), first.url()]).await;
+    let (own, id) = (first.setting("group.id"), first.url().trim_start_matches("http://"));
+    let reason = ["config.storage.topic", &format!("group.id={own}"), &format!("group.id={group}"), id];
+    refuses(&mut foreign, &reason).await;
     let reply = first.get("/health").await;
     assert_eq!(reply.status, 200, "{reply:?}");
 

@@ -1,6 +1,7 @@
 //! Producing records and what became of them.
 
-use std::ffi::{CString, c_void};
+use std::borrow::Cow;
+use std::ffi::{CStr, CString, c_void};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use rdkafka::bindings::rd_kafka_vtype_t as Type;
 
 use super::client::{Client, Queue};
 use super::errors::{check, error_of};
+use super::partitions::PartitionList;
 use super::{c_string, copied, milliseconds};
 use crate::backend::{BackendError, Header, ProducerRecord, Result};
 
@@ -63,8 +65,14 @@ impl Delivery<'_> {
         self.0._private as usize
     }
 
+    /// Negative where the client has not chosen one.
     pub(in crate::backend::kafka) fn partition(&self) -> i32 {
         self.0.partition
+    }
+
+    pub(in crate::backend::kafka) fn topic(&self) -> Cow<'_, str> {
+        // SAFETY: a message of a delivery report has a topic, whose name lives as long.
+        unsafe { CStr::from_ptr(rd::rd_kafka_topic_name(self.0.rkt)) }.to_string_lossy()
     }
 
     pub(in crate::backend::kafka) fn offset(&self) -> i64 {
@@ -85,11 +93,8 @@ impl Delivery<'_> {
     }
 
     pub(in crate::backend::kafka) fn error(&self) -> Option<BackendError> {
-        (self.0.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| {
-            // SAFETY: a message of a delivery report has a topic, whose name lives as long.
-            let topic = unsafe { super::copied(rd::rd_kafka_topic_name(self.0.rkt)) };
-            error_of(self.0.err, &format!("writing to {topic}-{}", self.0.partition), "")
-        })
+        (self.0.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR)
+            .then(|| error_of(self.0.err, &format!("writing to {}-{}", self.topic(), self.0.partition), ""))
     }
 }
 
@@ -289,6 +294,19 @@ impl Client {
     pub(in crate::backend::kafka) fn purge_queue(&self) {
         // SAFETY: the client lives. The call fails for unknown flags and for consumers only.
         unsafe { rd::rd_kafka_purge(self.ptr(), rd::RD_KAFKA_PURGE_F_QUEUE) };
+    }
+
+    /// Keeps all records of these partitions in the queue until [`Client::resume_sending`], also those that come back from the wire. Each has to be known to the
+    /// client, which makes up those that are not.
+    pub(in crate::backend::kafka) fn pause_sending(&self, list: &PartitionList) -> Result<()> {
+        // SAFETY: client and list live.
+        check(unsafe { rd::rd_kafka_pause_partitions(self.ptr(), list.ptr()) }, "holding records back")
+    }
+
+    /// Ends [`Client::pause_sending`].
+    pub(in crate::backend::kafka) fn resume_sending(&self, list: &PartitionList) -> Result<()> {
+        // SAFETY: as above.
+        check(unsafe { rd::rd_kafka_resume_partitions(self.ptr(), list.ptr()) }, "going on with sending")
     }
 
     /// Sends what is queued without waiting for `linger.ms`, and blocks until nothing is in flight or the time is over.
