@@ -1,5 +1,5 @@
-//! Workers that are killed, frozen and cut off while files go through topics into files: nothing is lost, nothing has two runners, and what did
-//! not have to move is not touched. bench/workers measures the same, and more, with release builds.
+//! Workers that are killed, frozen and cut off, from each other, from gossip or from Kafka, while files go through topics into files: nothing is
+//! lost, nothing has two runners, and what did not have to move is not touched. bench/workers measures the same, and more, with release builds.
 
 mod gossip;
 mod kafka;

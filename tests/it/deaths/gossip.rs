@@ -1,7 +1,9 @@
 //! Gossip that is cut off or loses much, while the workers reach Kafka and each other by TCP.
 
+use crate::support::broker;
 use crate::support::datagrams::Datagrams;
 use crate::support::group::{Group, Places, moved};
+use crate::support::relay::Relay;
 
 use super::COMMITS;
 use super::pairs::{PAIRS, Pairs, UNITS, busiest, check_one_runner, numbers, sink, source};
@@ -15,10 +17,14 @@ const LINES_UNDER_LOSS: usize = 250;
 /// Datagrams that are lost meanwhile, at least: each worker sends thirty a second, and is answered.
 const LOST_AT_LEAST: usize = 100;
 
-/// Three workers at work, each of which is reached by gossip through a relay.
+/// Questions to a worker and answers, after it is missed, by which those who miss it have asked: each of two asks once a second.
+const ASKED: usize = 8;
+
+/// Three workers at work, each of which is reached through relays.
 struct Gossiping {
     pairs: Pairs,
     relays: Datagrams,
+    questions: [Relay; 3],
     places: Places,
     lives: Vec<Option<i64>>,
     starts: usize,
@@ -28,16 +34,23 @@ impl Gossiping {
     async fn start() -> Gossiping {
         let relays = Datagrams::start(3).await;
         let addresses = relays.addresses();
-        let settings = |address| vec![COMMITS, ("cluster.advertised.listener", address)];
-        let settings: Vec<_> = addresses.iter().map(|address| settings(&**address)).collect();
-        let group = Group::start_at(crate::support::broker().await.bootstrap(), &settings, |number, worker| {
+        let questions = [Relay::start().await, Relay::start().await, Relay::start().await];
+        let ports = questions.each_ref().map(|relay| relay.port().to_string());
+        let settings = |(address, port)| {
+            let rest = [("rest.advertised.host.name", "127.0.0.1"), ("rest.advertised.port", port)];
+            [&rest[..], &[COMMITS, ("cluster.advertised.listener", address)]].concat()
+        };
+        let settings: Vec<_> =
+            addresses.iter().map(|it| &**it).zip(ports.iter().map(|it| &**it)).map(settings).collect();
+        let group = Group::start_at(broker().await.bootstrap(), &settings, |number, worker| {
             relays.pass_on_to(number, worker.port());
+            questions[number].pass_on_to(worker.port());
         })
         .await;
         let (pairs, places) = Pairs::start(group).await;
         let (lives, starts) = (pairs.group.lives(0).await, pairs.group.starts());
         assert!(lives.iter().all(Option::is_some), "{lives:?}");
-        let gossiping = Gossiping { pairs, relays, places, lives, starts };
+        let gossiping = Gossiping { pairs, relays, questions, places, lives, starts };
         gossiping.all_are_heard().await;
         gossiping
     }
@@ -53,6 +66,13 @@ impl Gossiping {
         for (at, whom) in (0..3).flat_map(|at| (0..3).map(move |whom| (at, whom))) {
             self.hears(at, whom, true).await;
         }
+    }
+
+    /// Waits until those who miss a worker have asked it.
+    async fn is_asked(&self, worker: usize) {
+        let enough = self.questions[worker].passed() + ASKED;
+        let asked = async || self.questions[worker].passed() >= enough;
+        self.pairs.group.workers[worker].eventually("it is asked whether it lives", asked).await;
     }
 
     /// Checks that nobody was evicted, and that nothing moved or ran anew.
@@ -90,7 +110,7 @@ async fn a_worker_that_only_gossip_misses_keeps_what_it_has() {
                 gossiping.hears(victim, *other, false).await;
             }
         }
-        // Whoever is missed is asked at once, so what comes of it has come.
+        gossiping.is_asked(if mute { victim } else { others[0] }).await;
         pairs.flows(victim, 0..PAIRS).await;
         gossiping.check_calm(what).await;
         relays.heal();
