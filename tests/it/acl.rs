@@ -23,7 +23,7 @@ async fn broker() -> Broker {
         format!("listener.name.saslplain.plain.sasl.jaas.config={PLAIN} required user_{USER}=\"{PASSWORD}\";"),
     ];
     let listeners = vec![("SASLPLAIN", "SASL_PLAINTEXT")];
-    Broker::start_with(Security { listeners, properties: properties.into(), scram: Vec::new() }).await
+    Broker::start_with(Security { listeners, properties: properties.into(), ..Security::default() }).await
 }
 
 /// Allows the user what the arguments say, by Kafka's own tool.

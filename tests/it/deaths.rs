@@ -1,7 +1,10 @@
-//! Workers that are killed, frozen and cut off while files go through topics into files: nothing is lost, nothing has two runners, and what did
-//! not have to move is not touched. bench/workers measures the same, and more, with release builds.
+//! Workers that are killed, frozen and cut off, from each other, from gossip or from Kafka, while files go through topics into files: nothing is
+//! lost, nothing has two runners, and what did not have to move is not touched. bench/workers measures the same, and more, with release builds.
 
+mod gossip;
+mod kafka;
 mod pairs;
+mod several;
 
 use crate::kills::oracle::{Kill, check_file, check_topic};
 use crate::support::group::{Group, moved};
@@ -18,16 +21,11 @@ async fn three() -> Group {
     Group::start_with(&vec![vec![COMMITS]; 3]).await
 }
 
-/// All but one of three.
-fn others(than: usize) -> Vec<usize> {
-    (0..3).filter(|at| *at != than).collect()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_worker_loses_nothing_and_repeats_only_what_was_not_committed() {
     let (mut pairs, before) = Pairs::start(three().await).await;
     let victim = busiest(&pairs.group, &before);
-    let (others, (sources, sinks)) = (others(victim), held_by(&pairs.group.workers[victim], &before));
+    let (others, (sources, sinks)) = (pairs.group.others(&[victim]), held_by(&pairs.group.workers[victim], &before));
     let (starts, held) = (pairs.group.starts(), pairs.group.loads(&before)[victim]);
     let mut kills = Vec::new();
     for pair in 0..pairs::PAIRS {
@@ -56,7 +54,7 @@ async fn a_killed_worker_loses_nothing_and_repeats_only_what_was_not_committed()
 async fn a_worker_that_wakes_after_its_work_went_on_elsewhere_writes_nothing_more_and_joins_again() {
     let (pairs, before) = Pairs::start(three().await).await;
     let victim = busiest(&pairs.group, &before);
-    let (others, (sources, sinks)) = (others(victim), held_by(&pairs.group.workers[victim], &before));
+    let (others, (sources, sinks)) = (pairs.group.others(&[victim]), held_by(&pairs.group.workers[victim], &before));
     let life = pairs.group.lives(others[0]).await[victim];
     pairs.group.workers[victim].signal("STOP").await;
     let taken_over_at = pairs.lines.begun();

@@ -80,6 +80,7 @@ impl Secure {
             listeners: vec![("MTLS", "SSL"), ("SASLTLS", "SASL_SSL"), ("SASLPLAIN", "SASL_PLAINTEXT")],
             properties,
             scram: vec![scram("SCRAM-SHA-256"), scram("SCRAM-SHA-512")],
+            ..Security::default()
         };
         Secure { broker: Broker::start_with(security).await, files }
     }

@@ -55,9 +55,10 @@ impl Pairs {
         }
         let lines = Lines::of((0..PAIRS).map(|pair| group.file(&source(pair))).collect(), line);
         let pairs = Pairs { group, lines };
-        pairs.group.settled(0, UNITS, &[0, 1, 2]).await;
+        let all = pairs.group.all();
+        pairs.group.settled(0, UNITS, &all).await;
         pairs.flows(0, 0..PAIRS).await;
-        let places = pairs.group.settled(0, UNITS, &[0, 1, 2]).await;
+        let places = pairs.group.settled(0, UNITS, &all).await;
         (pairs, places)
     }
 
@@ -73,7 +74,11 @@ impl Pairs {
 
     /// Waits until lines that were not made yet have gone through these pairs.
     pub async fn flows(&self, at: usize, pairs: impl IntoIterator<Item = usize>) {
-        let next = self.lines.begun();
+        self.reaches(at, self.lines.begun(), pairs).await;
+    }
+
+    /// Waits until this line, or a later one, has gone through these pairs.
+    pub async fn reaches(&self, at: usize, next: usize, pairs: impl IntoIterator<Item = usize>) {
         for pair in pairs {
             let what = format!("line {next} is in the file of {}", sink(pair));
             self.group.workers[at].eventually(&what, async || self.ends_behind(pair, next)).await;
@@ -147,6 +152,20 @@ pub fn check_one_runner(what: &str, numbers: &[usize], taken_over_at: usize) -> 
     numbers.len() - numbers.iter().collect::<BTreeSet<_>>().len()
 }
 
+/// Checks that what is there again begins no further back than at the last commit, and goes on from there line by line: nobody writes between
+/// the lines of another one, and none is missing.
+pub fn check_order(what: &str, numbers: &[usize], committed: usize) {
+    let (mut expected, mut highest) = (0, None);
+    for (at, &number) in numbers.iter().enumerate() {
+        let comes_again = highest.is_some_and(|highest| (committed..=highest).contains(&number));
+        assert!(
+            number == expected || comes_again,
+            "{what}: line {at} is {number}, not {expected}; {committed} is committed"
+        );
+        (expected, highest) = (number + 1, highest.max(Some(number)));
+    }
+}
+
 /// The pairs whose source, and those whose sink, has its task at a worker.
 pub fn held_by(worker: &Worker, places: &Places) -> (Vec<usize>, Vec<usize>) {
     let at = |name: String| places[&format!("{name}/0")].0 == id(worker);
@@ -160,6 +179,17 @@ pub fn busiest(group: &Group, places: &Places) -> usize {
         (usize::from(!sources.is_empty()) + usize::from(!sinks.is_empty()), sources.len() + sinks.len())
     };
     (0..group.workers.len()).max_by_key(kinds).expect("there are workers")
+}
+
+#[test]
+fn lines_out_of_order_are_found() {
+    for right in [&[0, 1, 2][..], &[0, 1, 2, 1, 2, 3], &[0, 1, 2, 3, 2, 3, 1, 2, 3, 4]] {
+        check_order("again from the last commit on", right, 1);
+    }
+    for odd in [&[0, 1, 2, 0, 1, 2, 3][..], &[0, 1, 3], &[0, 1, 2, 3, 1, 4], &[1, 2]] {
+        let check = || check_order("odd", odd, 1);
+        assert!(std::panic::catch_unwind(check).is_err(), "{odd:?}");
+    }
 }
 
 #[test]

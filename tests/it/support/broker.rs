@@ -58,6 +58,8 @@ pub struct Broker {
 pub struct Security {
     /// Names of listeners, each with its protocol: SSL, SASL_PLAINTEXT, SASL_SSL.
     pub listeners: Vec<(&'static str, &'static str)>,
+    /// Ports that some of them advertise in the place of their own: those of relays.
+    pub advertised: Vec<(&'static str, u16)>,
     /// Settings of the broker, a line each.
     pub properties: Vec<String>,
     /// Users as `kafka-storage format --add-scram` takes them.
@@ -116,9 +118,13 @@ impl Broker {
 
     /// `host:port` of one of its further listeners.
     pub fn listener(&self, name: &str) -> String {
+        format!("127.0.0.1:{}", self.listener_port(name))
+    }
+
+    /// Where one of its further listeners is, whatever it advertises.
+    pub fn listener_port(&self, name: &str) -> u16 {
         let node = self.node.as_ref().expect("only a broker of its own has further listeners");
-        let port = node.secure_ports.iter().find(|(known, _)| *known == name).expect("it was asked for").1;
-        format!("127.0.0.1:{port}")
+        node.secure_ports.iter().find(|(known, _)| *known == name).expect("it was asked for").1
     }
 
     /// `host:port`, the same after a restart.
@@ -208,7 +214,11 @@ fn server_properties(
     let Place { id, roles, controller: (controller, controller_port), replicas } = place;
     let secure: String = secure_ports.iter().map(|(name, port)| format!(",{name}://127.0.0.1:{port}")).collect();
     let clients = format!("PLAINTEXT://127.0.0.1:{port}{secure}");
-    let advertised = format!("advertised.listeners={clients}\n");
+    let advertised = secure_ports.iter().map(|(name, port)| {
+        let instead = security.advertised.iter().find(|(of, _)| of == name);
+        format!(",{name}://127.0.0.1:{}", instead.map_or(*port, |(_, port)| *port))
+    });
+    let advertised = format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}{}\n", advertised.collect::<String>());
     let quorum = format!("CONTROLLER://127.0.0.1:{controller_port}");
     let (listeners, advertised) = match roles {
         "controller" => (quorum, String::new()),

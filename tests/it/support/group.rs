@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::process::Worker;
 use super::relay::Relay;
 use super::{broker, unique};
@@ -38,14 +40,27 @@ impl Group {
 
     /// Each behind a relay whose port it advertises by its settings.
     pub async fn start_behind(settings: &[Vec<(&str, &str)>], relays: &[Relay]) -> Group {
-        let bootstrap = broker().await.bootstrap().to_owned();
-        let workers = vec![Worker::new(&bootstrap, &settings[0])];
-        let mut group = Group { workers, bootstrap, topic: unique("workers") };
+        let place = |number: usize, worker: &Worker| {
+            if let Some(relay) = relays.get(number) {
+                relay.pass_on_to(worker.port());
+            }
+        };
+        Group::start_at(broker().await.bootstrap(), settings, place).await
+    }
+
+    /// On a broker of the caller's, who learns of each worker before any is started.
+    pub async fn start_at(
+        bootstrap: &str,
+        settings: &[Vec<(&str, &str)>],
+        mut place: impl FnMut(usize, &Worker),
+    ) -> Group {
+        let workers = vec![Worker::new(bootstrap, &settings[0])];
+        let mut group = Group { workers, bootstrap: bootstrap.to_owned(), topic: unique("workers") };
         for settings in &settings[1..] {
-            group.workers.push(group.workers[0].beside(&group.bootstrap, settings));
+            group.workers.push(group.workers[0].beside(bootstrap, settings));
         }
-        for (worker, relay) in group.workers.iter().zip(relays) {
-            relay.pass_on_to(worker.port());
+        for (number, worker) in group.workers.iter().enumerate() {
+            place(number, worker);
         }
         for worker in &mut group.workers {
             worker.start();
@@ -57,11 +72,27 @@ impl Group {
     }
 
     pub async fn add(&mut self) -> usize {
+        let added = self.launch();
+        self.workers[added].ready().await;
+        added
+    }
+
+    /// Another worker, which is not waited for.
+    pub fn launch(&mut self) -> usize {
         let mut worker = self.workers[0].beside(&self.bootstrap, &[]);
         worker.start();
-        worker.ready().await;
         self.workers.push(worker);
         self.workers.len() - 1
+    }
+
+    /// All workers.
+    pub fn all(&self) -> Vec<usize> {
+        (0..self.workers.len()).collect()
+    }
+
+    /// All workers but these.
+    pub fn others(&self, than: &[usize]) -> Vec<usize> {
+        self.all().into_iter().filter(|worker| !than.contains(worker)).collect()
     }
 
     pub fn topic_of(&self, name: &str) -> String {
@@ -117,11 +148,21 @@ impl Group {
 
     /// The members as one of the workers sees them: the incarnation of each worker, none of who is no member.
     pub async fn lives(&self, at: usize) -> Vec<Option<i64>> {
+        self.members(at, |member| member["incarnation"].as_i64()).await
+    }
+
+    /// Whom gossip hears at one of the workers.
+    pub async fn heard(&self, at: usize) -> Vec<bool> {
+        let heard = self.members(at, |member| member["heard"].as_bool()).await;
+        heard.into_iter().map(|heard| heard == Some(true)).collect()
+    }
+
+    /// Something of each worker that is a member, as one of them sees it.
+    async fn members<T>(&self, at: usize, of: impl Fn(&Value) -> Option<T>) -> Vec<Option<T>> {
         let reply = self.workers[at].get("/cluster").await;
         let members = reply.body.json()["members"].as_array().cloned().unwrap_or_default();
-        let life =
-            |worker: &Worker| members.iter().find(|member| member["worker_id"] == id(worker))?["incarnation"].as_i64();
-        self.workers.iter().map(life).collect()
+        let entry = |worker: &Worker| of(members.iter().find(|member| member["worker_id"] == id(worker))?);
+        self.workers.iter().map(entry).collect()
     }
 
     /// How many units each of the workers holds.

@@ -2,6 +2,7 @@
 
 pub mod broker;
 mod crash;
+pub mod datagrams;
 pub mod faulty;
 pub mod group;
 pub mod java_worker;

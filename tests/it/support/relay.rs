@@ -18,6 +18,7 @@ pub struct Relay {
     target: Arc<AtomicU16>,
     cut: watch::Sender<Option<u32>>,
     held: Arc<AtomicUsize>,
+    passed: Arc<AtomicUsize>,
 }
 
 /// One connection.
@@ -27,6 +28,7 @@ struct Link {
     port: u16,
     cut: watch::Receiver<Option<u32>>,
     held: Arc<AtomicUsize>,
+    passed: Arc<AtomicUsize>,
 }
 
 impl Relay {
@@ -38,12 +40,15 @@ impl Relay {
             port,
             target: Default::default(),
             cut: watch::channel(None).0,
-            held: Arc::new(AtomicUsize::new(0)),
+            held: Default::default(),
+            passed: Default::default(),
         };
-        let (target, cut, held) = (relay.target.clone(), relay.cut.subscribe(), relay.held.clone());
+        let (target, cut) = (relay.target.clone(), relay.cut.subscribe());
+        let (held, passed) = (relay.held.clone(), relay.passed.clone());
         tokio::spawn(async move {
             while let Ok((sender, address)) = listener.accept().await {
-                let link = Link { port: address.port(), cut: cut.clone(), held: held.clone() };
+                let (cut, held, passed) = (cut.clone(), held.clone(), passed.clone());
+                let link = Link { port: address.port(), cut, held, passed };
                 tokio::spawn(pass(sender, target.load(Ordering::Relaxed), link));
             }
         });
@@ -71,6 +76,11 @@ impl Relay {
     /// How many connections were made in vain so far.
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// How many chunks were passed on so far, either way: short requests and their answers are one each.
+    pub fn passed(&self) -> usize {
+        self.passed.load(Ordering::Relaxed)
     }
 }
 
@@ -107,6 +117,7 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: Link) {
         if to.write_all(&chunk[..bytes]).await.is_err() {
             return;
         }
+        link.passed.fetch_add(1, Ordering::Relaxed);
     }
 }
 
