@@ -9,7 +9,7 @@ import re
 
 LINE = re.compile(r"^(\S+Z)\s+[A-Z]+ .*(?:task|connector)\{connector=\"([^\"]+)\"(?: task=(\d+))?\}.*: "
                   r"(running|ended|paused|stopped|failed|suspended|goes on)\b")
-Run = collections.namedtuple("Run", "unit worker life begin end")
+Run = collections.namedtuple("Run", "unit worker life begin end goes_on", defaults=[False])
 BEGINS, ENDS = ["running", "goes on"], ["ended", "paused", "stopped", "failed", "suspended"]
 
 
@@ -111,9 +111,9 @@ def runs(worker, events, ends):
     life = 0
 
     def close(unit, at):
-        begin = open_.pop(unit, None)
-        if begin is not None:
-            found.append(Run(unit, worker, life, begin, at))
+        if unit in open_:
+            begin, goes_on = open_.pop(unit)
+            found.append(Run(unit, worker, life, begin, at, goes_on))
 
     for at, unit, what in events:
         while life < len(lives) and at > lives[life]:
@@ -121,7 +121,7 @@ def runs(worker, events, ends):
                 close(left, lives[life])
             life += 1
         if what in BEGINS:
-            open_.setdefault(unit, at)
+            open_.setdefault(unit, (at, what == "goes on"))
         elif what in ENDS:
             close(unit, at)
     for left in list(open_):
@@ -160,4 +160,5 @@ def in_place(all_runs, begin, end):
     for run in sorted(all_runs, key=lambda run: run.begin):
         of[run.unit].append(run)
     pairs = [(one, other) for its in of.values() for one, other in zip(its, its[1:])]
-    return [other for one, other in pairs if begin <= other.begin <= end and (one.worker, one.life) == (other.worker, other.life)]
+    return [other for one, other in pairs
+            if begin <= other.begin <= end and not other.goes_on and (one.worker, one.life) == (other.worker, other.life)]
