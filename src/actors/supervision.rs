@@ -95,7 +95,7 @@ impl Panic {
     /// As the reason why a task or connector is FAILED.
     pub fn into_failure(self, phase: Phase) -> Failure {
         let message = format!("panic at {}: {}", self.place, self.message);
-        Failure { phase, message, backtrace: Some(self.backtrace) }
+        Failure { phase, message, backtrace: Some(self.backtrace), hung: false }
     }
 }
 
