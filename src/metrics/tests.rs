@@ -107,7 +107,12 @@ fn names_are_unique_and_counters_end_in_total() {
 #[test]
 fn restarts_by_policy_are_counted_by_connector_and_end_with_it() {
     let metrics = Metrics::new();
-    let automatic = || render(&metrics).into_iter().filter(|line| line.contains("_restart_w") || line.contains("automatic") || line.contains("breaker")).collect::<Vec<_>>();
+    let automatic = || {
+        render(&metrics)
+            .into_iter()
+            .filter(|line| line.contains("_restart_w") || line.contains("automatic") || line.contains("breaker"))
+            .collect::<Vec<_>>()
+    };
     metrics.set_restarts("c", Some(UnitsByRestart::default()));
     assert!(automatic().is_empty(), "nothing has failed");
     metrics.set_restarts("c", Some(UnitsByRestart { waiting: 2, open: 1 }));

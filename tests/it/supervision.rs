@@ -401,11 +401,8 @@ async fn a_task_whose_start_does_not_succeed_never_was_running() {
 }
 
 /// Back-offs as short as they may be.
-const ON_FAILURE: &[(&str, &str)] = &[
-    ("restart.policy", "on-failure"),
-    ("restart.backoff.initial.ms", "100"),
-    ("restart.backoff.max.ms", "100"),
-];
+const ON_FAILURE: &[(&str, &str)] =
+    &[("restart.policy", "on-failure"), ("restart.backoff.initial.ms", "100"), ("restart.backoff.max.ms", "100")];
 
 /// What goes wrong for a while heals without anybody: a task or connector that fails three times and then works.
 #[tokio::test]

@@ -6,8 +6,7 @@ use super::requests::{accept, log_error, not_written};
 use super::units::answer;
 use super::*;
 use crate::actors::handle::{
-    ClusterView, Evicted, HerderResult, HolderView, MemberView, RestartView, UNITS_MAX, UnitView, UnitsPage,
-    WorkerView,
+    ClusterView, Evicted, HerderResult, HolderView, MemberView, RestartView, UNITS_MAX, UnitView, UnitsPage, WorkerView,
 };
 use crate::cluster::{Incarnation, MemberState, Page, UnitReport, WorkerId};
 use crate::storage::cluster_state::MemberEntry;

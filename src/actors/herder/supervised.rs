@@ -17,7 +17,8 @@ use crate::storage::status_records::{RestartStatus, UnitState};
 /// Of a failure, so much is repeated in the reason of a restart, in bytes: the trace stands beside it.
 const REASON_MAX_BYTES: usize = 256;
 
-/// While plug-ins that were abandoned hold so many threads of this worker, a unit whose callback hung is not started again: each hang may hold one more for ever.
+/// While plug-ins that were abandoned hold so many threads of this worker, a unit whose callback hung is not started again: each hang may hold one more for ever. Those that
+/// were started before may still add one each.
 const ABANDONED_THREADS_MAX: u64 = 32;
 
 /// What failed last.
@@ -57,9 +58,12 @@ impl Supervised {
         Supervised { ran_since: None, failed: None, due: None, ..self }
     }
 
-    /// This run runs, since now or before.
-    pub(super) fn runs(&mut self, now: Millis) {
+    /// This run runs, since now or before. What failed of a run that goes on, as that its task configurations could not be stored, is over.
+    fn runs(&mut self, now: Millis, waits: &mut RestartWaits, unit: &UnitId) {
         self.ran_since.get_or_insert(now);
+        if self.failed.take().is_some() {
+            self.end_wait(waits, unit);
+        }
     }
 
     /// Whether it was counted under an older connector record.
@@ -127,6 +131,16 @@ impl RestartWaits {
 }
 
 impl Herder {
+    /// The pump of a unit says that it runs, or is paused or stopped in order.
+    pub(super) fn runs(&mut self, unit: &UnitId) {
+        let Some(running) = self.running.get_mut(unit) else { return };
+        let was_waiting = running.supervised.due.is_some();
+        running.supervised.runs(lease::now(), &mut self.restart_waits, unit);
+        if was_waiting {
+            self.show_restarts(unit.connector());
+        }
+    }
+
     /// A run has failed: waits, or gives up. Nothing is decided twice of one run, nor of one that is to end anyway.
     pub(super) fn decide_restart(&mut self, unit: &UnitId, failure: &Failure) {
         let Some(running) = self.running.get_mut(unit) else { return };
@@ -232,6 +246,7 @@ impl Herder {
         while let Some(unit) = self.restart_waits.take_due(now) {
             let policy = self.policy_of(&unit);
             let Some(running) = self.running.get_mut(&unit) else { continue };
+            running.supervised.due = None;
             let (Some(policy), Some(failed)) = (policy, running.supervised.failed.clone()) else { continue };
             if failed.hung && abandoned >= ABANDONED_THREADS_MAX {
                 running.supervised.wait_until(now, policy.backoff_max_ms, &mut self.restart_waits, &unit);
@@ -239,7 +254,6 @@ impl Herder {
                 self.publish(&unit);
                 continue;
             }
-            running.supervised.due = None;
             self.deps.metrics.restarted(unit.connector(), failed.phase.name());
             tracing::info!(%unit, "started again by its restart policy");
             if self.restart_unit(&unit) {

@@ -325,9 +325,7 @@ impl Herder {
     }
 
     fn settled(&mut self, unit: &UnitId, state: UnitState) {
-        if let Some(running) = self.running.get_mut(unit) {
-            running.supervised.runs(lease::now());
-        }
+        self.runs(unit);
         self.set_state(unit, state, None);
         self.answer_waiting(unit, &Ok(()));
     }

@@ -146,12 +146,8 @@ mod tests {
             assert_eq!(OnFailure::from_props(&props(none)).unwrap(), None);
         }
         let on = OnFailure::from_props(&props(&[("restart.policy", " on-failure ")])).unwrap();
-        let expected = OnFailure {
-            backoff_initial_ms: 1000,
-            backoff_max_ms: 300_000,
-            attempts_max: 25,
-            window_ms: 7_200_000,
-        };
+        let expected =
+            OnFailure { backoff_initial_ms: 1000, backoff_max_ms: 300_000, attempts_max: 25, window_ms: 7_200_000 };
         assert_eq!(on, Some(expected));
     }
 

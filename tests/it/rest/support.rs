@@ -364,7 +364,13 @@ fn offsets() -> ConnectorOffsets {
 
 fn state(state: &str, trace: Option<&str>) -> ConnectorStateInfo {
     let version = Some("1".to_owned());
-    ConnectorStateInfo { state: state.into(), worker_id: "x:1".into(), version, trace: trace.map(str::to_owned), restart: None }
+    ConnectorStateInfo {
+        state: state.into(),
+        worker_id: "x:1".into(),
+        version,
+        trace: trace.map(str::to_owned),
+        restart: None,
+    }
 }
 
 fn status(name: &str) -> ConnectorStatus {

@@ -51,7 +51,8 @@ fn seen(herder: &Herder, unit: &UnitId) -> Seen {
 impl Rig {
     /// Creates or changes a source that has nothing to read.
     async fn configure(&self, settings: &[(&str, &str)]) {
-        let source = [("name", "a"), ("connector.class", "FileStreamSource"), ("topic", "t"), ("file", "/nothing/to/read")];
+        let source =
+            [("name", "a"), ("connector.class", "FileStreamSource"), ("topic", "t"), ("file", "/nothing/to/read")];
         let config = source.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())));
         let (name, config, precondition) = ("a".to_owned(), config.collect(), Precondition::default());
         self.handle.ask(|reply| HerderRequest::PutConfig { name, config, precondition, reply }).await.unwrap();
@@ -236,6 +237,23 @@ fn a_pause_ends_the_wait_and_what_is_resumed_begins_anew() {
     });
 }
 
+/// A connector whose task configurations cannot be stored is FAILED, and runs on. When it says that it runs, there is nothing to restart.
+#[test]
+fn what_runs_again_by_itself_is_not_started_again() {
+    in_a_worker(async |rig| {
+        rig.running_with(WAITS).await;
+        rig.fails(CONNECTOR).await;
+        rig.waits(CONNECTOR).await;
+        rig.wants(TargetState::Paused).await;
+        rig.seen("it is paused", CONNECTOR, |seen| seen.state == Some(UnitState::Paused)).await;
+        rig.wants(TargetState::Started).await;
+        rig.seen("it runs", CONNECTOR, |seen| seen.state == Some(UnitState::Running) && !seen.waits).await;
+        rig.time_passes().await;
+        assert_eq!(rig.run_of(CONNECTOR).await.start, 0);
+        assert!(rig.metric(r#"kafka_connect_worker_connector_restart_waiting_count{connector="a"} 0"#));
+    });
+}
+
 #[test]
 fn a_stop_and_a_deletion_end_the_wait() {
     in_a_worker(async |rig| {
@@ -382,9 +400,8 @@ fn a_unit_that_hung_waits_while_too_many_threads_hang() {
 fn the_timer_follows_the_first_wait() {
     in_a_worker(async |rig| {
         rig.running_with(WAITS).await;
-        let agrees = |herder: &mut Herder, _: &mut Context<Herder>| {
-            herder.restart_waits.armed() == herder.restart_waits.next()
-        };
+        let agrees =
+            |herder: &mut Herder, _: &mut Context<Herder>| herder.restart_waits.armed() == herder.restart_waits.next();
         for unit in [CONNECTOR, TASK] {
             rig.fails(unit).await;
             rig.waits(unit).await;
