@@ -336,6 +336,28 @@ fn a_worker_that_leaves_waits_for_no_restart() {
     });
 }
 
+/// As it would a unit without a policy. It knows of no failures, so that an open breaker is closed.
+#[test]
+fn whoever_takes_a_unit_over_starts_it_at_once() {
+    in_a_worker(async |rig| {
+        rig.running_with(&[WAITS, &[("restart.max.attempts", "1")]].concat()).await;
+        rig.fails(CONNECTOR).await;
+        rig.waits(CONNECTOR).await;
+        rig.fails(TASK).await;
+        rig.waits(TASK).await;
+        rig.crash_herder().await;
+        rig.until("the next herder is leased", |herder| herder.number == 2 && herder.plane.is_leased(lease::now()))
+            .await;
+        for unit in [CONNECTOR, TASK] {
+            let runs = |seen: &Seen| seen.state == Some(UnitState::Running) && seen.restart.is_none() && !seen.waits;
+            rig.seen("it runs", unit, runs).await;
+        }
+        assert!(!rig.metrics.render().unwrap().contains("restart_waiting"), "series of the herder before have ended");
+        rig.fails(TASK).await;
+        assert_eq!(rig.waits(TASK).await.attempt, 1);
+    });
+}
+
 #[test]
 fn what_another_worker_may_hold_is_not_started_again() {
     in_a_worker(async |rig| {
