@@ -18,9 +18,16 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Registry, TextEncoder};
 
+mod restarts;
 mod series;
 
-use series::{CONNECTOR_TASKS, GOSSIP_DATAGRAMS, TASK_SERIES, TASK_STATUS, TaskSeries, WORKER_SERIES, WorkerSeries};
+pub use restarts::UnitsByRestart;
+
+use restarts::Restarts;
+use series::{
+    AUTOMATIC_RESTARTS, CONNECTOR_TASKS, GOSSIP_DATAGRAMS, OPEN_BREAKERS, RESTARTS_WAITING, TASK_SERIES, TASK_STATUS,
+    TaskSeries, WORKER_SERIES, WorkerSeries,
+};
 
 /// All metrics of a worker. Clones share their values.
 #[derive(Clone)]
@@ -33,6 +40,7 @@ struct Shared {
     worker: WorkerMetrics,
     tasks: Mutex<BTreeMap<TaskKey, Arc<TaskMetrics>>>,
     gossip: Mutex<Option<Box<GossipCounts>>>,
+    restarts: Restarts,
 }
 
 /// Connector and number of a task.
@@ -282,8 +290,12 @@ impl Default for Metrics {
 impl Metrics {
     /// Everything at 0, and no task.
     pub fn new() -> Self {
-        let shared =
-            Arc::new(Shared { worker: WorkerMetrics::new(), tasks: Mutex::default(), gossip: Mutex::default() });
+        let shared = Arc::new(Shared {
+            worker: WorkerMetrics::new(),
+            tasks: Mutex::default(),
+            gossip: Mutex::default(),
+            restarts: Restarts::default(),
+        });
         let registry = Registry::new();
         let collector = WorkerCollector { shared: shared.clone(), descriptions: descriptions() };
         registry.register(Box::new(collector)).expect(
@@ -351,6 +363,7 @@ impl Collector for WorkerCollector {
         let gossip = self.shared.gossip().into_iter();
         let gossip = gossip.map(|(outcome, count)| metric(MetricType::COUNTER, vec![label("outcome", outcome)], count));
         families.push(family(GOSSIP_DATAGRAMS.0, GOSSIP_DATAGRAMS.1, MetricType::COUNTER, gossip.collect()));
+        families.extend(self.shared.restarts.families());
         families
     }
 }
@@ -365,6 +378,9 @@ fn descriptions() -> Vec<Desc> {
             (GOSSIP_DATAGRAMS.0, GOSSIP_DATAGRAMS.1, vec!["outcome".to_owned()]),
             (CONNECTOR_TASKS.0, CONNECTOR_TASKS.1, vec!["connector".to_owned(), "state".to_owned()]),
             (TASK_STATUS.0, TASK_STATUS.1, [task(), vec!["status".to_owned()]].concat()),
+            (AUTOMATIC_RESTARTS.0, AUTOMATIC_RESTARTS.1, vec!["connector".to_owned(), "phase".to_owned()]),
+            (RESTARTS_WAITING.0, RESTARTS_WAITING.1, vec!["connector".to_owned()]),
+            (OPEN_BREAKERS.0, OPEN_BREAKERS.1, vec!["connector".to_owned()]),
         ]);
     rows.map(|(name, help, labels)| {
         Desc::new(name.to_owned(), help.to_owned(), labels, Default::default())

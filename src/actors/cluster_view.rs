@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::storage::status_records::RestartStatus;
+
 /// Units of one answer. More are asked for with [`UnitsPage::after`].
 pub const UNITS_MAX: usize = 1000;
 
@@ -74,6 +76,37 @@ pub struct UnitView {
     pub state: Option<&'static str>,
     /// Why it does not run, as far as the worker that answers knows; null where it runs, or is not wanted.
     pub waiting: Option<String>,
+    /// What the restart policy of its connector makes of a unit that failed lately.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartView>,
+}
+
+/// What `restart.policy` makes of a unit that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestartView {
+    /// `open`: it failed too often, and is not started again by itself. `closed` otherwise.
+    pub breaker: &'static str,
+    /// Which failure within the window the last one was, from 1.
+    pub attempt: u32,
+    /// When it failed last, milliseconds since 1970; since then a breaker is open.
+    pub since_ms: i64,
+    /// When it is started again, milliseconds since 1970; absent where it was already, or is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_at_ms: Option<i64>,
+    /// Why, and with an open breaker how to close it.
+    pub reason: String,
+}
+
+impl From<&RestartStatus> for RestartView {
+    fn from(status: &RestartStatus) -> Self {
+        RestartView {
+            breaker: status.breaker(),
+            attempt: status.attempt,
+            since_ms: status.since_ms,
+            next_at_ms: status.next_at_ms,
+            reason: status.reason.clone(),
+        }
+    }
 }
 
 /// Who holds a unit.

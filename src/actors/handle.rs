@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
 pub use super::cluster_view::{
-    ClusterView, Evicted, HolderView, MemberView, UNITS_MAX, UnitView, UnitsPage, WorkerView,
+    ClusterView, Evicted, HolderView, MemberView, RestartView, UNITS_MAX, UnitView, UnitsPage, WorkerView,
 };
 pub use super::precondition::{Precondition, Versions};
 pub use super::probe::{Reaches, WorkerIdentity};
@@ -121,6 +121,9 @@ pub struct ConnectorStateInfo {
     /// What failed, where, with its backtrace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+    /// What its restart policy makes of it. Absent without one, as Kafka Connect has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartView>,
 }
 
 /// State of a task.

@@ -14,6 +14,7 @@ mod open;
 mod requests;
 mod restarts;
 mod stores;
+mod supervised;
 mod task_configs;
 #[cfg(test)]
 mod tests;
@@ -47,6 +48,7 @@ use crate::storage::status_store::{StatusState, StatusStore, StatusUpdate};
 use gossip::Gossiping;
 pub use open::{HerderParts, Identity, Stop, Stopped};
 use restarts::AskedRestart;
+use supervised::RestartWaits;
 use units::Running;
 use watch::{ASKED_PROBES_MAX, Suspected};
 
@@ -87,6 +89,8 @@ pub struct Herder {
     suspended: BTreeSet<UnitId>,
     /// By status partition.
     leases: BTreeMap<i32, PartitionLease>,
+    /// Failed units that wait for their restart by policy.
+    restart_waits: RestartWaits,
     /// Restart requests up to this offset of the config topic were acted upon.
     restarts_seen: i64,
     /// Who waits for a restart of one unit.
@@ -138,6 +142,7 @@ impl Herder {
         };
         // Whatever an earlier herder counted has ended with it.
         deps.metrics.worker().connectors.store(0, std::sync::atomic::Ordering::Relaxed);
+        deps.metrics.forget_all_restarts();
         Herder {
             number,
             starting: format!("the worker is starting: connecting to {}", deps.config.bootstrap_servers),
@@ -156,6 +161,7 @@ impl Herder {
             running: BTreeMap::new(),
             suspended: BTreeSet::new(),
             leases: BTreeMap::new(),
+            restart_waits: RestartWaits::default(),
             restarts_seen: -1,
             restart_replies: Vec::new(),
             appends: BTreeMap::new(),
@@ -188,6 +194,7 @@ impl Herder {
         }
         self.renew_leases();
         self.set_timer(context);
+        self.arm_restarts(context);
     }
 
     fn renew_leases(&self) {
@@ -236,6 +243,7 @@ impl Herder {
         for connector in connectors {
             self.follow_connector(connector);
         }
+        self.arm_restarts(context);
         self.answer_restarts(context);
     }
 

@@ -28,6 +28,7 @@ mod precondition;
 mod prepared;
 pub mod probe;
 pub mod pump;
+pub mod restart_policy;
 pub mod shutdown;
 mod status;
 mod task_pump;

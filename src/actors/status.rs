@@ -282,8 +282,15 @@ mod tests {
         let store = StatusStore::open(backend, "status", settings).await.unwrap();
         memory::faults(NAME).delay_acks(Duration::from_secs(1));
         let state = UnitState::Running;
-        let record =
-            StatusRecord { state, trace: None, worker_id: "w".into(), generation: 0, version: None, register: None };
+        let record = StatusRecord {
+            state,
+            trace: None,
+            worker_id: "w".into(),
+            generation: 0,
+            version: None,
+            register: None,
+            restart: None,
+        };
         let (writes, to_write) = mpsc::unbounded_channel();
         for task in 0..2 * WRITES_MAX as u32 {
             writes.send((UnitId::Task("c".into(), task), Some(record.clone()))).unwrap();

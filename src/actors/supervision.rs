@@ -2,8 +2,8 @@
 //!
 //! | what ends | by panic, error or hang | what is written | restarted |
 //! |---|---|---|---|
-//! | pump of a task | its actor hears of it once, with phase, message and backtrace | FAILED with the trace | when somebody restarts the task |
-//! | pump of a connector | the same; its tasks go on | FAILED with the trace | when somebody restarts the connector |
+//! | pump of a task | its actor hears of it once, with phase, message and backtrace | FAILED with the trace | by the herder that holds it, as `restart.policy` says (never, unless it is set), or when somebody restarts the task |
+//! | pump of a connector | the same; its tasks go on | FAILED with the trace | the same; or when somebody restarts the connector or changes its configuration |
 //! | task or connector actor | the worker stops its pump | FAILED with the trace | as above |
 //! | offset committer | the task goes on; a flush that was under way is repeated by the next one | nothing | by the worker, after [`BACKOFF`] |
 //! | status actor | writes that waited are said again by the control plane; it ends with its herder | nothing | by the herder, after [`BACKOFF`]; after [`STATUS_ACTOR_RESTARTS`] in a row the process ends |
@@ -11,6 +11,10 @@
 //! | herder | everything it knew is in the topics: units stop hard, a new one joins anew | as the log says | by the worker, after [`BACKOFF`], without end: it goes on where Kafka let it |
 //! | reader, writer, committer or count of partitions of an internal topic | the log counts as lost: what was read of it may not be all any more | nothing | by whoever runs the process, which ends with the reason |
 //! | worker actor | the process ends: nobody is left to supervise | nothing | by whoever runs the process |
+//!
+//! `restart.policy=on-failure`: behind a back-off that doubles, with jitter, up to the longest; a run that lasts as long as that begins with the first one again. With more failures
+//! within `restart.window.ms` than `restart.max.attempts` the breaker opens, and only a person starts the unit again. Both stand in the status record. `restart_policy.rs` decides,
+//! `herder/supervised.rs` acts, and docs/supervision.md says what ends a wait.
 //!
 //! An actor is never revived with its old state: each start calls a factory. actix's own `Supervisor` does not help, since it
 //! shares one future with the actor, so a panic ends both.
@@ -95,7 +99,7 @@ impl Panic {
     /// As the reason why a task or connector is FAILED.
     pub fn into_failure(self, phase: Phase) -> Failure {
         let message = format!("panic at {}: {}", self.place, self.message);
-        Failure { phase, message, backtrace: Some(self.backtrace) }
+        Failure { phase, message, backtrace: Some(self.backtrace), hung: false }
     }
 }
 

@@ -204,7 +204,7 @@ impl UnitActor {
             let hang = Failure::text(phase, message);
             // A pump that failed before and hangs in its end is FAILED for the first reason.
             let first = self.phase.failure().inspect(|_| tracing::warn!(%phase, hang.message, "hung after it failed"));
-            self.has_failed(first.unwrap_or(hang));
+            self.has_failed(Failure { hung: true, ..first.unwrap_or(hang) });
         }
     }
 }

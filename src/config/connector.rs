@@ -5,6 +5,7 @@
 
 mod definitions;
 mod nested;
+mod restart;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use super::WorkerConfig;
 use super::override_policy::OverridePolicy;
 
 pub use definitions::shared_definition;
+pub use restart::{OnFailure, definition as restart_definition};
 pub use rules::null_error;
 
 /// The setting that asks for versions of a connector's plug-in.
@@ -152,6 +154,7 @@ pub fn validate_connector(
     nested::check_converters(&mut checked, props, plugins);
     nested::check_transforms(&mut checked, props, plugins);
     nested::check_predicates(&mut checked, props, plugins);
+    restart::check(&mut checked, props);
     rules::refuse_nulls(&mut checked, nulls);
     checked.add(&plugin.definition, rules::with_nulls(&plugin.definition, plugin.values, props, nulls));
     match plugin.kind {
@@ -174,6 +177,7 @@ pub fn refuse_version(props: &Props, nulls: &[String], why: &str, there: &str) -
     let shared = definitions::any_definition(None);
     let mut checked = Checked::default();
     checked.add(&shared, shared.validate(props));
+    restart::check(&mut checked, props);
     rules::refuse_nulls(&mut checked, nulls);
     checked.error("connector.class", why);
     checked.error(CONNECTOR_VERSION, why);

@@ -38,6 +38,24 @@ pub(super) const GOSSIP_DATAGRAMS: (&str, &str) = (
 pub(super) const CONNECTOR_TASKS: (&str, &str) =
     ("kafka_connect_worker_connector_task_count", "Tasks of the connector on this worker by state.");
 
+/// Name and help; labels `connector` and `phase`.
+pub(super) const AUTOMATIC_RESTARTS: (&str, &str) = (
+    "kafka_connect_worker_connector_automatic_restart_total",
+    "Starts of the connector or a task of it by restart.policy on this worker, by what had failed.",
+);
+
+/// Name and help; label `connector`.
+pub(super) const RESTARTS_WAITING: (&str, &str) = (
+    "kafka_connect_worker_connector_restart_waiting_count",
+    "Failed units of the connector that restart.policy will start again on this worker.",
+);
+
+/// Name and help; label `connector`.
+pub(super) const OPEN_BREAKERS: (&str, &str) = (
+    "kafka_connect_worker_connector_restart_breaker_open_count",
+    "Failed units of the connector that failed too often to be started again by restart.policy on this worker.",
+);
+
 /// Name and help; labels `connector`, `task` and `status`.
 pub(super) const TASK_STATUS: (&str, &str) =
     ("kafka_connect_connector_task_status", "1 for the present status of the task.");

@@ -103,3 +103,31 @@ fn names_are_unique_and_counters_end_in_total() {
         assert!(family.help().ends_with('.'), "{}", family.name());
     }
 }
+
+#[test]
+fn restarts_by_policy_are_counted_by_connector_and_end_with_it() {
+    let metrics = Metrics::new();
+    let automatic = || {
+        render(&metrics)
+            .into_iter()
+            .filter(|line| line.contains("_restart_w") || line.contains("automatic") || line.contains("breaker"))
+            .collect::<Vec<_>>()
+    };
+    metrics.set_restarts("c", Some(UnitsByRestart::default()));
+    assert!(automatic().is_empty(), "nothing has failed");
+    metrics.set_restarts("c", Some(UnitsByRestart { waiting: 2, open: 1 }));
+    metrics.restarted("c", "poll");
+    metrics.restarted("c", "poll");
+    metrics.restarted("c", "start");
+    let expected = [
+        r#"kafka_connect_worker_connector_automatic_restart_total{connector="c",phase="poll"} 2"#,
+        r#"kafka_connect_worker_connector_automatic_restart_total{connector="c",phase="start"} 1"#,
+        r#"kafka_connect_worker_connector_restart_breaker_open_count{connector="c"} 1"#,
+        r#"kafka_connect_worker_connector_restart_waiting_count{connector="c"} 2"#,
+    ];
+    assert_eq!(automatic(), expected);
+    metrics.set_restarts("c", Some(UnitsByRestart::default()));
+    assert!(has(&metrics, r#"kafka_connect_worker_connector_restart_waiting_count{connector="c"} 0"#));
+    metrics.set_restarts("c", None);
+    assert!(automatic().is_empty());
+}

@@ -136,6 +136,8 @@ pub struct Failure {
     pub message: String,
     /// Backtrace of a panic.
     pub backtrace: Option<String>,
+    /// Whether a callback did not return, so that the plug-in may still hold a thread.
+    pub hung: bool,
 }
 
 impl Failure {
@@ -148,12 +150,12 @@ impl Failure {
             message.push_str(&cause.to_string());
             source = cause.source();
         }
-        Failure { phase, message, backtrace: None }
+        Failure { phase, message, backtrace: None, hung: false }
     }
 
     /// A failure that is a sentence.
     pub fn text(phase: Phase, message: impl Into<String>) -> Self {
-        Failure { phase, message: message.into(), backtrace: None }
+        Failure { phase, message: message.into(), backtrace: None, hung: false }
     }
 
     /// The text in the status record: first what failed, then where.

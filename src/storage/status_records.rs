@@ -103,6 +103,33 @@ pub struct StatusRecord {
     pub version: Option<String>,
     /// Our fields, which make the last record of a unit its register; `None` in a record of Java.
     pub register: Option<RegisterFields>,
+    /// What the restart policy of its connector makes of a unit that failed lately; `None` where there is none, or it did not.
+    pub restart: Option<RestartStatus>,
+}
+
+/// What `restart.policy` makes of a unit that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestartStatus {
+    /// It failed too often and is not started again by itself.
+    pub breaker_open: bool,
+    /// Which failure within the window the last one was, from 1.
+    pub attempt: u32,
+    /// When it failed last, milliseconds since 1970. Since then a breaker is open.
+    pub since_ms: i64,
+    /// When it is started again, milliseconds since 1970; `None` where it was already, or is not.
+    pub next_at_ms: Option<i64>,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+/// How an open breaker is called in the topic and in REST answers.
+const BREAKER_OPEN: &str = "open";
+
+impl RestartStatus {
+    /// The word in the topic and in REST answers.
+    pub fn breaker(&self) -> &'static str {
+        if self.breaker_open { BREAKER_OPEN } else { "closed" }
+    }
 }
 
 impl StatusRecord {
@@ -115,6 +142,7 @@ impl StatusRecord {
             generation: 0,
             version: None,
             register: None,
+            restart: None,
         }
     }
 }
@@ -220,7 +248,29 @@ fn decode_status(value: &Object) -> Result<StatusRecord, Reason> {
         generation: int_field(value, "generation")?,
         version: optional_text(value, "version")?,
         register,
+        restart: decode_restart(value),
     })
+}
+
+/// It only tells something to people, so one that cannot be read is none: the register beside it counts.
+fn decode_restart(value: &Object) -> Option<RestartStatus> {
+    let restart = value.get("restart")?.as_object()?;
+    Some(RestartStatus {
+        breaker_open: restart.get("breaker")?.as_str()? == BREAKER_OPEN,
+        attempt: count_field(restart, "attempt").ok()?,
+        since_ms: int_field(restart, "since_ms").ok()?,
+        next_at_ms: optional_int(restart, "next_at_ms").ok()?,
+        reason: text_field(restart, "reason").ok()?,
+    })
+}
+
+fn restart_value(restart: &RestartStatus) -> Object {
+    Object::new()
+        .with("breaker", restart.breaker())
+        .with("attempt", i64::from(restart.attempt))
+        .with("since_ms", restart.since_ms)
+        .with("next_at_ms", restart.next_at_ms)
+        .with("reason", restart.reason.as_str())
 }
 
 /// `None` for a record without our fields. One with some of them odd is an error: it names no holder, and replaces what stood before.
@@ -246,7 +296,7 @@ fn status_value(status: &StatusRecord) -> Object {
         .with("worker_id", status.worker_id.as_str())
         .with("generation", status.generation)
         .with("version", status.version.clone());
-    match &status.register {
+    let value = match &status.register {
         None => value,
         Some(register) => value
             .with("v", FORMAT_VERSION)
@@ -256,6 +306,10 @@ fn status_value(status: &StatusRecord) -> Object {
             .with("held", register.held)
             .with("at", register.at)
             .with("set", register.set),
+    };
+    match &status.restart {
+        None => value,
+        Some(restart) => value.with("restart", restart_value(restart)),
     }
 }
 

@@ -231,6 +231,7 @@ async fn statuses_and_offsets_are_read_by_others(setup: Setup) {
         generation: 0,
         version: None,
         register: Some(register),
+        restart: None,
     };
     store.put(&unit, Some(status), LIMIT).await.unwrap();
     let read = loop {

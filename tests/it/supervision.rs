@@ -399,3 +399,104 @@ async fn a_task_whose_start_does_not_succeed_never_was_running() {
         assert!(states.contains(&"FAILED".to_owned()), "{states:?}");
     }
 }
+
+/// Back-offs as short as they may be.
+const ON_FAILURE: &[(&str, &str)] =
+    &[("restart.policy", "on-failure"), ("restart.backoff.initial.ms", "100"), ("restart.backoff.max.ms", "100")];
+
+/// What goes wrong for a while heals without anybody: a task or connector that fails three times and then works.
+#[tokio::test]
+async fn under_a_restart_policy_what_fails_for_a_while_comes_back() {
+    let node = Setup::memory().with("task.callback.timeout.ms", CALLBACK_TIMEOUT_MS).start().await;
+    let healthy = Healthy::start(&node).await;
+    let mut cases = Vec::new();
+    for (class, phase, kind) in [
+        (Class::Source, "poll", "panic"),
+        (Class::Source, "start", "error"),
+        (Class::Source, "poll", "block"),
+        (Class::Sink, "put", "error"),
+        (Class::SourceTransformation, "configure", "error"),
+        (Class::Source, "connector.start", "panic"),
+        (Class::Sink, "connector.task_configs", "error"),
+    ] {
+        let name = unique(&format!("heals-{class:?}-{phase}-{kind}"));
+        let mut config = faulty_config(class, false, &healthy.topic, &name, phase, kind);
+        config.extend(ON_FAILURE.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let times = if class == Class::SourceTransformation { "transforms.t.fault.times" } else { "fault.times" };
+        config.insert(times.to_owned(), "3".to_owned());
+        let config: Vec<_> = config.iter().map(|(name, value)| (&**name, &**value)).collect();
+        node.create(&name, &config).await;
+        cases.push((name, phase));
+    }
+    for (name, phase) in &cases {
+        node.until(&format!("{name} is started again"), async || faulty::calls(name, phase) > 3).await;
+        node.wait_until_running(name, 1).await;
+        let unit = if phase.starts_with("connector") { None } else { Some(0) };
+        let restart = &node.state(name, unit).await["restart"];
+        assert_eq!((&restart["breaker"], &restart["attempt"]), (&json!("closed"), &json!(3)), "{name}: {restart}");
+        assert_eq!(restart.get("next_at_ms"), None, "{name}: {restart}");
+        // A hang is no fault of the plug-in's own words.
+        let reason = restart["reason"].as_str().unwrap();
+        assert!(reason.contains("on purpose") || reason.contains("did not return"), "{name}: {reason}");
+    }
+    let metrics = format!("{:?}", node.get("/metrics").await.body).replace("\\", "");
+    let series = format!("automatic_restart_total{{connector=\"{}\",phase=\"poll\"}} 3", cases[0].0);
+    assert!(metrics.contains(&series), "{series} is not in\n{metrics}");
+    assert_eq!(node.state(&healthy.source, Some(0)).await.get("restart"), None, "there is no policy");
+    node.stop().await;
+    healthy.assert_complete();
+}
+
+/// A plug-in that always panics is started again as often as it may be, and not once more until somebody asks for it.
+#[tokio::test]
+async fn under_a_restart_policy_what_fails_too_often_stays_failed() {
+    let node = Setup::memory().start().await;
+    let name = unique("hopeless");
+    let fault = [("connector.class", SOURCE), ("fault.phase", "poll"), ("fault.kind", "panic")];
+    node.create(&name, &[&fault[..], ON_FAILURE, &[("restart.max.attempts", "3")]].concat()).await;
+    let is_open = async || node.state(&name, Some(0)).await["restart"]["breaker"] == "open";
+    for starts in [4, 8] {
+        node.until("the breaker opens", is_open).await;
+        let task = node.state(&name, Some(0)).await;
+        assert_eq!((&task["state"], &task["restart"]["attempt"]), (&json!("FAILED"), &json!(4)), "{task}");
+        let reason = task["restart"]["reason"].as_str().unwrap();
+        assert!(reason.contains(&format!("POST /connectors/{name}/tasks/0/restart")), "{reason}");
+        assert!(task["restart"]["since_ms"].as_i64() > Some(0), "{task}");
+        assert!(task["trace"].as_str().unwrap().contains("panics in poll on purpose"), "{task}");
+        let cluster = node.get("/cluster").await;
+        let units = cluster.body.json()["units"].as_array().cloned().unwrap_or_default();
+        let unit = units.iter().find(|unit| unit["name"] == format!("status-task-{name}-0")).unwrap();
+        assert_eq!(unit["restart"], task["restart"], "{unit}");
+        // Three times the longest back-off.
+        pass(Duration::from_millis(300)).await;
+        assert_eq!(faulty::calls(&name, "poll"), starts, "it is not started any more");
+        assert_eq!(node.restart_task(&name, 0).await.status, 204);
+        node.until("it is started again", async || faulty::calls(&name, "poll") > starts).await;
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_restart_policy_is_refused() {
+    let node = Setup::memory().start().await;
+    for (setting, value, words) in [
+        ("restart.policy", "always", "on-failure"),
+        ("restart.backoff.initial.ms", "10", "from 100 to 86400000"),
+        ("restart.backoff.initial.ms", "400000", "is below the first, 400000 ms"),
+        ("restart.max.attempts", "many", "restart.max.attempts"),
+    ] {
+        let config = [("connector.class", SOURCE), ("name", "wrong"), (setting, value)];
+        let reply = node.put("wrong", &config).await;
+        let message = reply.body.json()["message"].as_str().unwrap().to_owned();
+        assert_eq!(reply.status, 400, "{message}");
+        assert!(message.contains(setting) && message.contains(words), "{message}");
+        let body = crate::support::node::settings(&config).to_string();
+        let path = format!("/connector-plugins/{SOURCE}/config/validate");
+        let checked = node.call("PUT", &path, Some(body)).await;
+        let configs = checked.body.json()["configs"].as_array().cloned().unwrap_or_default();
+        let own: Vec<_> = configs.iter().filter(|config| config["value"]["name"] == setting).collect();
+        assert_eq!((checked.status, own.len()), (200, 1), "{}", checked.body.json());
+        assert!(own[0]["value"]["errors"][0].as_str().unwrap().contains(words), "{}", own[0]);
+    }
+    node.stop().await;
+}

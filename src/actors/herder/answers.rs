@@ -3,8 +3,8 @@
 use super::units::answer;
 use super::*;
 use crate::actors::handle::{
-    ConnectorInfo, ConnectorStateInfo, ConnectorStatus, ConnectorTaskId, ConnectorType, HerderResult, ServerInfo,
-    TaskInfo, TaskStateInfo, WorkerIdentity,
+    ConnectorInfo, ConnectorStateInfo, ConnectorStatus, ConnectorTaskId, ConnectorType, HerderResult, RestartView,
+    ServerInfo, TaskInfo, TaskStateInfo, WorkerIdentity,
 };
 use crate::plugins::{PluginKind, Registry};
 use crate::storage::config_records;
@@ -171,13 +171,16 @@ pub(super) fn planned_restart(
 ) -> HerderResult<(Vec<UnitId>, ConnectorStatus)> {
     let mut status = connector_status(registry, state, statuses, name)?;
     let planned = restart_plan(state, statuses, name, request);
-    let restarting = || UnitState::Restarting.word().to_owned();
+    // It begins anew for the restart policy, too.
+    let restart = |state: &mut ConnectorStateInfo| {
+        (state.state, state.restart) = (UnitState::Restarting.word().to_owned(), None);
+    };
     for unit in &planned {
         match unit {
-            UnitId::Connector(_) => status.connector.state = restarting(),
+            UnitId::Connector(_) => restart(&mut status.connector),
             UnitId::Task(_, id) => {
                 if let Some(task) = status.tasks.iter_mut().find(|task| task.id == *id) {
-                    task.state.state = restarting();
+                    restart(&mut task.state);
                 }
             }
         }
@@ -191,5 +194,6 @@ fn state_info(record: &StatusRecord) -> ConnectorStateInfo {
         worker_id: record.worker_id.clone(),
         version: record.version.clone(),
         trace: record.trace.clone(),
+        restart: record.restart.as_ref().map(RestartView::from),
     }
 }

@@ -6,7 +6,7 @@ use super::requests::{accept, log_error, not_written};
 use super::units::answer;
 use super::*;
 use crate::actors::handle::{
-    ClusterView, Evicted, HerderResult, HolderView, MemberView, UNITS_MAX, UnitView, UnitsPage, WorkerView,
+    ClusterView, Evicted, HerderResult, HolderView, MemberView, RestartView, UNITS_MAX, UnitView, UnitsPage, WorkerView,
 };
 use crate::cluster::{Incarnation, MemberState, Page, UnitReport, WorkerId};
 use crate::storage::cluster_state::MemberEntry;
@@ -49,7 +49,8 @@ impl Herder {
     }
 
     fn unit_view(&self, unit: &UnitReport, own: Option<Incarnation>) -> UnitView {
-        let state = self.statuses.unit(&units::parse(&unit.name)).map(|status| status.shown.state);
+        let shown = self.statuses.unit(&units::parse(&unit.name)).map(|status| &status.shown);
+        let state = shown.map(|shown| shown.state);
         let text = |id: &WorkerId| (*id.0).to_owned();
         let waiting = match (&unit.waiting, &unit.holder) {
             (Some(waiting), _) => Some(waiting.to_string()),
@@ -69,6 +70,7 @@ impl Herder {
                 .map(|(life, id)| HolderView { worker_id: id.as_ref().map(text), incarnation: life.0 }),
             state: state.map(UnitState::word),
             waiting,
+            restart: shown.and_then(|shown| shown.restart.as_ref()).map(RestartView::from),
         }
     }
 

@@ -120,6 +120,7 @@ impl Herder {
             if self.running.get(&unit).is_some_and(|running| running.restart) {
                 continue;
             }
+            self.forget_failures(&unit);
             self.set_state(&unit, UnitState::Restarting, None);
             self.restart_unit(&unit);
         }

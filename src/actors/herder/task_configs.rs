@@ -110,6 +110,7 @@ impl Herder {
             Err(CompareError::NotWritten(LogError::Backend { error: BackendError::Refused(reason), .. })) => {
                 let message = format!("the task configurations cannot be stored: {reason}");
                 herder.report_failure(&said.run.unit, Failure::text(Phase::TaskConfigs, message));
+                herder.arm_restarts(context);
             }
             Err(error) => {
                 tracing::warn!(connector = name, %error, "task configurations were not written; trying again");

@@ -3,6 +3,7 @@
 mod cluster;
 mod configs;
 mod many;
+mod policy;
 mod stale_views;
 mod task_sets;
 mod watch;

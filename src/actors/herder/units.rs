@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::time::Instant;
 
+use super::supervised::Supervised;
 use super::task_configs::{TaskConfigs, tasks_follow};
 use super::*;
 use crate::actors::handle::{ConnectorTaskId, HerderResult, Reply, TargetState};
@@ -31,7 +32,7 @@ pub(super) struct Running {
     pub(super) config_offset: i64,
     target: TargetState,
     /// What it does, for its status record.
-    state: (UnitState, Option<String>),
+    pub(super) state: (UnitState, Option<String>),
     /// Start it again under the same claim when it has ended.
     pub(super) restart: bool,
     /// The control plane wants it to end.
@@ -46,6 +47,8 @@ pub(super) struct Running {
     pub(super) task_configs: u64,
     /// Behind which record of the config topic this run has said task configurations, or was asked to; see [`tasks_follow`].
     pub(super) asked_behind: Option<i64>,
+    /// Its failures, and what the restart policy makes of them.
+    pub(super) supervised: Supervised,
 }
 
 /// The name by which the control plane knows a unit: the key of its status record.
@@ -146,6 +149,7 @@ impl Herder {
             outcome: None,
             asked_behind: tasks_follow(&self.state, unit.connector()),
             task_configs: 0,
+            supervised: Supervised::new(connector.offset),
         };
         let mut suspended = false;
         self.starts(&unit).attempts.fetch_add(1, Relaxed);
@@ -153,6 +157,9 @@ impl Herder {
             (Some(old), Some(running)) => {
                 suspended = old.run.claim == running.run.claim && self.suspended.contains(&unit);
                 running.waiting = old.waiting;
+                if old.run.claim == running.run.claim {
+                    running.supervised = old.supervised.of_next_run();
+                }
             }
             _ => self.count_connector(&unit, true),
         }
@@ -230,6 +237,7 @@ impl Herder {
             return self.seal(unit, claim, context);
         };
         running.ending = true;
+        running.supervised.end_wait(&mut self.restart_waits, &unit);
         if hard {
             running.hard = true;
             running.lease.revoke();
@@ -243,6 +251,7 @@ impl Herder {
         let Some(running) = self.running.get_mut(unit).filter(|running| !running.ending) else { return false };
         if !running.restart {
             running.restart = true;
+            running.supervised.end_wait(&mut self.restart_waits, unit);
             steer_to_stop(&self.worker, &running.run, graceful, false);
         }
         true
@@ -277,15 +286,19 @@ impl Herder {
         for unit in std::iter::once(UnitId::Connector(connector.to_owned())).chain(tasks).collect::<Vec<_>>() {
             let Some(running) = self.running.get_mut(&unit).filter(|running| !running.ending) else { continue };
             let target = self.state.target_state(unit.connector());
+            let offset = self.state.connector(unit.connector()).map(|connector| connector.offset);
+            let changed = running.target != target || offset.is_some_and(|at| running.supervised.is_older_than(at));
             if running.target != target {
                 running.target = target;
                 self.worker.do_send(SteerUnit { run: running.run.clone(), steer: Steer::Target(target) });
             }
-            let offset = self.state.connector(unit.connector()).map(|connector| connector.offset);
             let is_connector = matches!(unit, UnitId::Connector(_));
             // Tasks are bounded by their own records: those of an unchanged set go on.
             if is_connector && offset.is_some_and(|offset| offset != running.config_offset) {
                 self.restart_unit(&unit);
+            }
+            if changed {
+                self.supervise_anew(&unit);
             }
         }
         self.act_on_restart_request(connector);
@@ -313,6 +326,7 @@ impl Herder {
     }
 
     fn settled(&mut self, unit: &UnitId, state: UnitState) {
+        self.runs(unit);
         self.set_state(unit, state, None);
         self.answer_waiting(unit, &Ok(()));
     }
@@ -322,6 +336,7 @@ impl Herder {
             self.starts(unit).failures.fetch_add(1, Relaxed);
         }
         let message = format!("{unit} failed again: {}", failure.message);
+        self.decide_restart(unit, &failure);
         self.set_state(unit, UnitState::Failed, Some(bounded(failure.trace())));
         self.answer_waiting(unit, &Err(HerderError::Internal(message)));
     }
@@ -359,7 +374,8 @@ impl Herder {
             return;
         }
         let (state, trace) = running.state.clone();
-        let record = self.status_record(state, trace, unit, fields);
+        let restart = running.supervised.shown().cloned();
+        let record = StatusRecord { restart, ..self.status_record(state, trace, unit, fields) };
         self.write_status(unit.clone(), Some(record), Purpose::State);
     }
 
@@ -380,6 +396,7 @@ impl Herder {
             generation: 0,
             version: plugin.map(|plugin| plugin.version.to_owned()),
             register: Some(register),
+            restart: None,
         }
     }
 
@@ -412,13 +429,15 @@ impl Herder {
     pub(super) fn sealed(&mut self, unit: UnitId, claim: u64, context: &mut Context<Self>) {
         self.seals.remove(&(unit.clone(), claim));
         if self.running.get(&unit).is_some_and(|running| running.run.claim == claim) {
-            if let Some(gone) = self.running.remove(&unit) {
+            if let Some(mut gone) = self.running.remove(&unit) {
+                gone.supervised.end_wait(&mut self.restart_waits, &unit);
                 // What it may have asked to be written is not written behind the release.
                 gone.lease.revoke();
             }
             self.count_connector(&unit, false);
             self.suspended.remove(&unit);
             self.show_suspended();
+            self.show_restarts(unit.connector());
         }
         self.step(Event::UnitStopped { unit: name(&unit), claim }, context);
     }
@@ -466,7 +485,10 @@ impl Handler<UnitReport> for Herder {
     fn handle(&mut self, UnitReport { run, event }: UnitReport, context: &mut Context<Self>) {
         let known = self.running.get(&run.unit).is_some_and(|running| running.run == run);
         match event {
-            _ if known => self.reported(run, event, context),
+            _ if known => {
+                self.reported(run, event, context);
+                self.arm_restarts(context);
+            }
             // A unit of a herder that crashed: it was told to stop hard then.
             UnitEvent::Ended => tracing::debug!(unit = %run.unit, "an older run has ended"),
             _ => tracing::debug!(unit = %run.unit, ?event, "a report of an older run is ignored"),

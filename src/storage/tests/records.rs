@@ -2,7 +2,7 @@
 
 use super::super::config_records::{Commit, ConfigRecord, Fingerprint, RestartRequest, SessionKey, TargetState};
 use super::super::plan;
-use super::super::status_records::{StatusRecord, StatusTopicRecord, UnitId, UnitState};
+use super::super::status_records::{RestartStatus, StatusRecord, StatusTopicRecord, UnitId, UnitState};
 use super::*;
 use crate::cluster::{Incarnation, MemberState, NO_SET, Nonce, RegisterFields};
 
@@ -116,6 +116,37 @@ fn a_later_version_may_add_states_of_a_unit() {
     assert_eq!((status.state, status.register), (UnitState::Unassigned, Some(register)));
 }
 
+/// What the restart policy makes of a unit, behind Java's fields and ours; one that cannot be read is none, and spoils nothing.
+#[test]
+fn a_restart_in_a_status() {
+    let register = RegisterFields { incarnation: Incarnation(17), claim: 3, held: true, at: 40, set: NO_SET };
+    let of = |restart| {
+        let (state, worker_id) = (UnitState::Failed, "h:8083".to_owned());
+        let register = Some(register);
+        let status = StatusRecord { state, trace: None, worker_id, generation: 0, version: None, register, restart };
+        StatusTopicRecord::Status(UnitId::Connector("a".into()), Some(status))
+    };
+    let waits =
+        RestartStatus { breaker_open: false, attempt: 2, since_ms: 5, next_at_ms: Some(9), reason: "it broke".into() };
+    let open = RestartStatus { breaker_open: true, next_at_ms: None, ..waits.clone() };
+    let key = of(None).key();
+    for (restart, expected) in [
+        (&waits, r#""restart":{"breaker":"closed","attempt":2,"since_ms":5,"next_at_ms":9,"reason":"it broke"}}"#),
+        (&open, r#""restart":{"breaker":"open","attempt":2,"since_ms":5,"next_at_ms":null,"reason":"it broke"}}"#),
+    ] {
+        let record = of(Some(restart.clone()));
+        let value = record.value().unwrap();
+        let text = std::str::from_utf8(&value).unwrap().to_owned();
+        assert!(text.ends_with(&format!(r#""set":-1,{expected}"#)), "{text}");
+        assert_eq!(StatusTopicRecord::decode(0, Some(&key), Some(&value)), Ok(record));
+        for odd in ["true", "{}", r#"{"breaker":"open","attempt":-1,"since_ms":5,"reason":"x"}"#] {
+            let start = text.find(r#","restart":"#).unwrap();
+            let value = format!(r#"{},"restart":{odd}}}"#, &text[..start]).into();
+            assert_eq!(StatusTopicRecord::decode(0, Some(&key), Some(&value)), Ok(of(None)), "{odd}");
+        }
+    }
+}
+
 #[test]
 fn own_fields_of_a_status() {
     let register = RegisterFields { incarnation: Incarnation(17), claim: 3, held: true, at: 40, set: NO_SET };
@@ -126,6 +157,7 @@ fn own_fields_of_a_status() {
         generation: 0,
         version: Some("1".into()),
         register: Some(register),
+        restart: None,
     };
     let record = StatusTopicRecord::Status(UnitId::Task("a-b".into(), 0), Some(status));
     let (key, value) = (record.key(), record.value());

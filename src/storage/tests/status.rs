@@ -9,7 +9,7 @@ async fn open(cluster: &Cluster) -> StatusStore {
 }
 
 fn status(state: UnitState, generation: i64, register: Option<RegisterFields>) -> StatusRecord {
-    StatusRecord { state, trace: None, worker_id: "h:8083".into(), generation, version: None, register }
+    StatusRecord { state, trace: None, worker_id: "h:8083".into(), generation, version: None, register, restart: None }
 }
 
 fn held(claim: u64) -> RegisterFields {

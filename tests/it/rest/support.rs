@@ -316,6 +316,7 @@ fn cluster(units: bool) -> ClusterView {
         holder: Some(holder),
         state: Some("RUNNING"),
         waiting: None,
+        restart: None,
     };
     ClusterView {
         worker: WorkerView {
@@ -363,7 +364,13 @@ fn offsets() -> ConnectorOffsets {
 
 fn state(state: &str, trace: Option<&str>) -> ConnectorStateInfo {
     let version = Some("1".to_owned());
-    ConnectorStateInfo { state: state.into(), worker_id: "x:1".into(), version, trace: trace.map(str::to_owned) }
+    ConnectorStateInfo {
+        state: state.into(),
+        worker_id: "x:1".into(),
+        version,
+        trace: trace.map(str::to_owned),
+        restart: None,
+    }
 }
 
 fn status(name: &str) -> ConnectorStatus {

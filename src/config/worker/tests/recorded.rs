@@ -8,6 +8,7 @@ use connect_api::config_def::DefaultValue;
 use super::super::table::TABLE;
 use super::*;
 use crate::config::client_settings::{OTHER_DEFAULTS, client_names};
+use crate::config::connector::restart_definition;
 
 #[derive(serde::Deserialize)]
 struct Recorded {
@@ -150,6 +151,12 @@ fn document() -> String {
         let (standing, _) = table::entry(name).expect("tested above");
         *counts.entry(standing).or_insert(0) += 1;
     }
+    let mut connectors = String::new();
+    for key in restart_definition().keys() {
+        let values = key.validator.as_ref().map(ToString::to_string).unwrap_or_default();
+        let default = key.default_text().unwrap_or_default();
+        writeln!(connectors, "| `{}` | `{default}` | {values} | {} |", key.name, key.documentation).unwrap();
+    }
     let mut clients = String::new();
     for (heading, kind) in
         [("Producers", ClientKind::Producer), ("Consumers", ClientKind::Consumer), ("All clients", ClientKind::Admin)]
@@ -170,6 +177,7 @@ fn document() -> String {
     let count = |standing| counts.get(&standing).copied().unwrap_or(0).to_string();
     include_str!("settings.md.in")
         .replace("{worker}", worker.trim_end())
+        .replace("{connectors}", connectors.trim_end())
         .replace("{clients}", clients.trim())
         .replace("{defaults}", defaults.trim_end())
         .replace("{differences}", differences.trim_end())
