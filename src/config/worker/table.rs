@@ -42,7 +42,11 @@ const REMOVED: &str = "Kafka Connect removed it in 3.0";
 /// All of them, in the order of Java's documentation; [`entry`] knows the clients' as well.
 pub const TABLE: &[Setting] = &[
     honoured("bootstrap.servers", "repeated or empty elements do no harm"),
-    honoured("group.id", "may be left out: see above. Names the workers' transactions on the config topic"),
+    honoured(
+        "group.id",
+        "may be left out: see above. Names the workers' transactions on the config topic. A worker whose topics are used by a living worker of another group ends, \
+         and says by whom",
+    ),
     honoured("client.id", "part of the client ids of the worker's Kafka clients"),
     honoured("config.storage.topic", "may be left out: see above"),
     honoured(
