@@ -128,12 +128,16 @@ pub(super) fn shared_consumer(settings: &ClientSettings, isolation: Isolation) -
 }
 
 fn consumer_with(settings: &ClientSettings, isolation: Isolation, more: &[(&str, &str)]) -> ClientSettings {
+    let level = level(isolation);
+    with(settings, &[&COMMON_DEFAULTS, &CONSUMER_DEFAULTS, more], &[&COMMON_RULES, &CONSUMER_RULES, &level])
+}
+
+fn level(isolation: Isolation) -> [(&'static str, &'static str); 1] {
     let level = match isolation {
         Isolation::ReadCommitted => "read_committed",
         Isolation::ReadUncommitted => "read_uncommitted",
     };
-    let level = [("isolation.level", level)];
-    with(settings, &[&COMMON_DEFAULTS, &CONSUMER_DEFAULTS, more], &[&COMMON_RULES, &CONSUMER_RULES, &level])
+    [("isolation.level", level)]
 }
 
 /// Connects the client of admin requests to all brokers. One that connects where it has to asks for a connection at each change of a broker's
@@ -144,9 +148,10 @@ const ADMIN_RULES: [(&str, &str); 2] = [("log.connection.close", "true"), ("enab
 
 /// Settings of the client of admin requests: a consumer with a group. Where a coordinator answers a question for committed offsets that it is not the one,
 /// or not yet, librdkafka 2.12.1 tells the group of the client to look for the coordinator, and reads a null pointer where the client has none.
-pub(super) fn admin(settings: &ClientSettings) -> ClientSettings {
+/// The isolation decides which ends it finds.
+pub(super) fn admin(settings: &ClientSettings, isolation: Isolation) -> ClientSettings {
     let group = [("group.id", NO_GROUP), ("enable.auto.commit", "false")];
-    with(settings, &[&COMMON_DEFAULTS], &[&COMMON_RULES, &ADMIN_RULES, &group])
+    with(settings, &[&COMMON_DEFAULTS], &[&COMMON_RULES, &ADMIN_RULES, &group, &level(isolation)])
 }
 
 #[cfg(test)]
@@ -195,6 +200,7 @@ mod tests {
     fn clients_do_not_hammer_brokers_that_are_down() {
         let none = ClientSettings::new();
         let consumer = consumer(&none, Isolation::ReadCommitted);
+        let admin = |settings| admin(settings, Isolation::ReadCommitted);
         for (all, first) in [(consumer, "100"), (admin(&none), "500"), (producer(&none), "50")] {
             assert_eq!((&*all["reconnect.backoff.ms"], &*all["reconnect.backoff.max.ms"]), (first, "1000"));
         }
@@ -209,6 +215,13 @@ mod tests {
         assert_eq!(shared(&[("fetch.wait.max.ms", "500")])["fetch.wait.max.ms"], "500");
         assert!(!consumer(&settings(&[]), Isolation::ReadCommitted).contains_key("fetch.wait.max.ms"));
         assert_eq!(shared(&[])["isolation.level"], "read_committed");
+    }
+
+    #[test]
+    fn a_client_of_requests_finds_the_ends_of_its_isolation_whatever_the_user_says() {
+        let user = settings(&[("isolation.level", "read_committed")]);
+        assert_eq!(admin(&user, Isolation::ReadUncommitted)["isolation.level"], "read_uncommitted");
+        assert_eq!(admin(&settings(&[]), Isolation::ReadCommitted)["isolation.level"], "read_committed");
     }
 
     #[test]

@@ -14,13 +14,13 @@ use connect_api::TopicPartition;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::AdminClient;
+use super::asker::Asker;
 use super::catch_up::{CatchUp, Move};
 use super::intake::Intake;
-use super::native::{Message, Offsets, What};
+use super::native::{Edge, Message, What};
 use super::pool::Pool;
 use crate::backend::{
-    BackendError, ClientSettings, ConsumerRecord, Header, Isolation, ReadBatch, RecordReader, Result, StartOffset,
+    BackendError, ClientSettings, ConsumerRecord, Header, ReadBatch, RecordReader, Result, StartOffset,
 };
 
 /// Messages that one call of the client returns at most, whatever the caller asks for.
@@ -67,8 +67,7 @@ pub(super) struct KafkaReader {
     catching_up: bool,
     intake: Intake,
     wake: Arc<Notify>,
-    isolation: Isolation,
-    admin: Arc<AdminClient>,
+    asker: Asker,
     assigned: HashMap<TopicPartition, Assigned>,
     /// Errors that came behind records of the same batch.
     delayed: Problems,
@@ -78,45 +77,28 @@ pub(super) struct KafkaReader {
 
 impl KafkaReader {
     /// With a client of its own.
-    pub(super) fn new(settings: &ClientSettings, isolation: Isolation, admin: Arc<AdminClient>) -> Result<KafkaReader> {
+    pub(super) fn new(settings: &ClientSettings, asker: Asker) -> Result<KafkaReader> {
         let wake = Arc::<Notify>::default();
         let intake = Intake::own(settings, &wake)?;
-        Ok(KafkaReader::over(intake, wake, isolation, admin))
+        Ok(KafkaReader::over(intake, wake, asker))
     }
 
-    /// At the clients of a pool, which has this isolation.
-    pub(super) fn shared(pool: Arc<Pool>, isolation: Isolation, admin: Arc<AdminClient>) -> Result<KafkaReader> {
+    /// At the clients of a pool, which has the isolation of the asker.
+    pub(super) fn shared(pool: Arc<Pool>, asker: Asker) -> Result<KafkaReader> {
         let wake = Arc::<Notify>::default();
         let intake = Intake::shared(pool, &wake)?;
-        Ok(KafkaReader::over(intake, wake, isolation, admin))
+        Ok(KafkaReader::over(intake, wake, asker))
     }
 
-    fn over(intake: Intake, wake: Arc<Notify>, isolation: Isolation, admin: Arc<AdminClient>) -> KafkaReader {
+    fn over(intake: Intake, wake: Arc<Notify>, asker: Asker) -> KafkaReader {
         KafkaReader {
             intake,
             wake,
-            isolation,
-            admin,
+            asker,
             assigned: HashMap::new(),
             delayed: Problems::default(),
             catching_up: false,
             catch_up: CatchUp::new(Instant::now()),
-        }
-    }
-
-    /// Asks the leaders for offsets; where they are not where they were, finds them and asks once more.
-    async fn ask(&self, partitions: &[TopicPartition], end: Option<Isolation>, timeout: Duration) -> Result<Vec<i64>> {
-        let deadline = Instant::now() + timeout;
-        let left = move || deadline.saturating_duration_since(Instant::now());
-        let client = self.admin.get()?;
-        // A request to a leader that is gone is held back until its time is over, and who leads now is not looked for meanwhile: so it has not all of it.
-        if let Offsets::Found(offsets) = client.list_offsets(partitions, end, timeout / 2).await? {
-            return Ok(offsets);
-        }
-        self.admin.blocking(move |client| client.list_topics_blocking(left())).await?;
-        match client.list_offsets(partitions, end, left()).await? {
-            Offsets::Found(offsets) => Ok(offsets),
-            Offsets::Stale(error) => Err(error),
         }
     }
 
@@ -393,17 +375,11 @@ impl RecordReader for KafkaReader {
     }
 
     async fn end_offsets(&self, partitions: &[TopicPartition], timeout: Duration) -> Result<Vec<i64>> {
-        if partitions.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.ask(partitions, Some(self.isolation), timeout).await
+        self.asker.ask(partitions, Edge::End, timeout).await
     }
 
     async fn beginning_offsets(&self, partitions: &[TopicPartition], timeout: Duration) -> Result<Vec<i64>> {
-        if partitions.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.ask(partitions, None, timeout).await
+        self.asker.ask(partitions, Edge::Beginning, timeout).await
     }
 }
 

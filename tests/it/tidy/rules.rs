@@ -29,6 +29,7 @@ pub fn check(sources: &[Source]) -> Vec<Violation> {
         if source.path.starts_with("src/") {
             arrows(source, &is_test, &mut found);
             crates(source, &mut found);
+            forbidden_calls(source, &mut found);
         }
         if source.path.starts_with("connect-api/src/") {
             plug_in_interface(source, &is_test, &mut found);
@@ -195,6 +196,15 @@ fn crates(source: &Source, found: &mut Vec<Violation>) {
         for line in source.uses_of_crate(name) {
             let what = format!("the crate `{name}` may be named in {} only", places.join(", "));
             found.push(Violation::new(&source.path, line, "crate in the wrong room", what));
+        }
+    }
+}
+
+fn forbidden_calls(source: &Source, found: &mut Vec<Violation>) {
+    for (line, code) in source.code.iter().enumerate() {
+        let words: Vec<&str> = code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        for (name, why) in tables::FORBIDDEN_CALLS.iter().filter(|(name, _)| words.contains(name)) {
+            found.push(Violation::new(&source.path, line, "forbidden call", format!("`{name}`: {why}")));
         }
     }
 }

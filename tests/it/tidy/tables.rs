@@ -62,6 +62,15 @@ pub const CRATES: &[(&str, &[&str])] = &[
     ("bincode", &["src/gossip/wire.rs", "src/backend/embedded/"]),
 ];
 
+/// Calls of C that must not be used, and why.
+pub const FORBIDDEN_CALLS: &[(&str, &str)] = &[
+    ("rd_kafka_ListOffsets", "see src/backend/kafka/native/offsets.rs: librdkafka 2.12.1 crashes in it"),
+    (
+        "rd_kafka_DeleteRecords",
+        "it looks for leaders as rd_kafka_ListOffsets does, and librdkafka 2.12.1 crashes in that",
+    ),
+];
+
 /// Crates that the plug-in interface must not make a part of itself.
 pub const NOT_IN_CONNECT_API: &[&str] =
     &["actix", "warp", "rdkafka", "chitchat", "bincode", "tokio", "hyper", "serde_json", "tracing", "connect_node"];

@@ -82,6 +82,13 @@ fn crates_stay_in_their_rooms() {
 }
 
 #[test]
+fn calls_that_crash_are_found() {
+    check("src/backend/kafka/a.rs", "fn f() { unsafe { rd::rd_kafka_ListOffsets(a, b) } }", &["1 forbidden call"]);
+    check("src/backend/kafka/a.rs", "/// Not by `rd_kafka_ListOffsets`.\nfn f() {}", &[]);
+    check("src/backend/kafka/a.rs", "fn f() { rd::rd_kafka_ListOffsets_result_infos(a) }", &[]);
+}
+
+#[test]
 fn length_is_bounded() {
     let function = |lines: usize| format!("fn long() {{\n{}}}", "    g();\n".repeat(lines - 2));
     check("src/json/a.rs", &function(70), &[]);

@@ -89,19 +89,6 @@ pub(super) fn error_of_read(code: Code, what: &str, detail: &str) -> BackendErro
     }
 }
 
-/// Whether a partition's leader, or its epoch, is not what the client takes it for.
-pub(super) fn is_about_leaders(code: Code) -> bool {
-    matches!(
-        code,
-        RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE
-            | RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION
-            | RD_KAFKA_RESP_ERR_REPLICA_NOT_AVAILABLE
-            | RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH
-            | RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH
-            | RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR
-    )
-}
-
 /// Takes an error object; `None` where there is none.
 ///
 /// # Safety

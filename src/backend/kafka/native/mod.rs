@@ -3,12 +3,13 @@
 //!
 //! `client`: a client and its queues. `errors`: what error codes mean for a caller. `logins`: those that were
 //! refused. `produce` and `consume`: records. `transactions`.
-//! `requests`: answers of admin requests, awaited. `partitions`: lists of partitions.
+//! `requests`: answers of admin requests, awaited. `offsets`: where partitions begin and end. `partitions`: lists of partitions.
 
 mod client;
 mod consume;
 mod errors;
 mod logins;
+mod offsets;
 mod partitions;
 mod produce;
 mod requests;
@@ -19,9 +20,9 @@ use std::time::Duration;
 
 pub(super) use self::client::{Client, Kind, Queue};
 pub(super) use self::consume::{Consumer, Message, Messages, What};
+pub(super) use self::offsets::{Edge, Offsets};
 pub(super) use self::partitions::PartitionList;
 pub(super) use self::produce::{Delivery, Outcome, Scratch, Topic};
-pub(super) use self::requests::Offsets;
 use crate::backend::{BackendError, Result};
 
 /// Room for a message of the client.

@@ -35,8 +35,13 @@ impl PartitionList {
     }
 
     pub(super) fn partitions(&self) -> Vec<TopicPartition> {
+        self.elements().into_iter().map(|(partition, _)| partition).collect()
+    }
+
+    /// As [`elements`].
+    pub(super) fn elements(&self) -> Vec<(TopicPartition, Result<i64, rd::rd_kafka_resp_err_t>)> {
         // SAFETY: the list lives.
-        unsafe { elements(self.ptr()) }.into_iter().map(|(partition, _)| partition).collect()
+        unsafe { elements(self.ptr()) }
     }
 
     pub(super) fn ptr(&self) -> *mut rd::rd_kafka_topic_partition_list_t {
@@ -45,8 +50,7 @@ impl PartitionList {
 
     /// The first error that a call left at an element.
     pub(super) fn first_error(&self, what: &str) -> Result<()> {
-        // SAFETY: the list lives.
-        unsafe { elements(self.ptr()) }.into_iter().try_for_each(|(partition, offset)| {
+        self.elements().into_iter().try_for_each(|(partition, offset)| {
             offset.map(|_| ()).map_err(|code| error_of(code, &format!("{what} of {partition}"), ""))
         })
     }

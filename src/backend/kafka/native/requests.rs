@@ -13,10 +13,10 @@ use rdkafka::bindings::rd_kafka_resp_err_t as Code;
 use tokio::sync::Notify;
 
 use super::client::{Client, Queue};
-use super::errors::{check, error_of, error_of_read, is_about_leaders, take_error};
+use super::errors::{check, error_of, error_of_read, take_error};
 use super::partitions::{PartitionList, elements};
 use super::{ERROR_TEXT_BYTES, c_string, copied, milliseconds, text_of};
-use crate::backend::{BackendError, FoundTopic, GroupDescription, Isolation, NewTopic, Result};
+use crate::backend::{BackendError, FoundTopic, GroupDescription, NewTopic, Result};
 
 /// How much longer than its own time-out an answer is awaited; the client answers before.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
@@ -199,76 +199,7 @@ fn code_of_result(code: Code, known: Code, what: &str, detail: &str) -> Result<b
     }
 }
 
-/// The answer to a request for offsets.
-pub(in crate::backend::kafka) enum Offsets {
-    /// Of each partition.
-    Found(Vec<i64>),
-    /// The client remembers other leaders, or older epochs of theirs, than there are now. It does not look again by itself: get metadata, then ask
-    /// once more.
-    Stale(BackendError),
-}
-
 impl Client {
-    /// Asks the leaders for the oldest offsets, or for the ends under an isolation.
-    pub(in crate::backend::kafka) async fn list_offsets(
-        &self,
-        partitions: &[TopicPartition],
-        end: Option<Isolation>,
-        timeout: Duration,
-    ) -> Result<Offsets> {
-        use rd::rd_kafka_IsolationLevel_t as Level;
-        let spec = match end {
-            None => rd::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST,
-            Some(_) => rd::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST,
-        };
-        let level = match end {
-            Some(Isolation::ReadCommitted) => Level::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED,
-            _ => Level::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED,
-        };
-        let pending = Pending::start(self, Op::RD_KAFKA_ADMIN_OP_LISTOFFSETS, "asking for offsets".into(), timeout, {
-            |options, queue| {
-                let list = PartitionList::new(partitions.iter().map(|partition| (partition, spec as i32 as i64)))?;
-                // SAFETY: client, options, list and queue live during the call, which copies what it keeps.
-                unsafe {
-                    let error = rd::rd_kafka_AdminOptions_set_isolation_level(options.ptr(), level);
-                    if let Some(error) = take_error(error, "setting the isolation") {
-                        return Err(error);
-                    }
-                    rd::rd_kafka_ListOffsets(self.ptr(), list.ptr(), options.ptr(), queue);
-                }
-                Ok(())
-            }
-        })?;
-        // The client finds no leader of a topic that is gone, and says it of the whole request.
-        let Some(answer) = pending.answer_unless(Code::RD_KAFKA_RESP_ERR__NOENT).await? else {
-            let partitions: Vec<String> = partitions.iter().map(ToString::to_string).collect();
-            let message = format!("asking for offsets: no leader of {}", partitions.join(", "));
-            return Ok(Offsets::Stale(BackendError::UnknownPartition(message)));
-        };
-        let mut found = BTreeMap::new();
-        // SAFETY: the answer lives, and with it all that it points to.
-        unsafe {
-            let mut count = 0;
-            let result = rd::rd_kafka_event_ListOffsets_result(answer.ptr());
-            let infos = rd::rd_kafka_ListOffsets_result_infos(result, &mut count);
-            for info in array(infos.cast_const(), count) {
-                let element = &*rd::rd_kafka_ListOffsetsResultInfo_topic_partition(*info);
-                let partition = TopicPartition::new(copied(element.topic), element.partition);
-                if element.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                    let error = error_of_read(element.err, &format!("asking for offsets of {partition}"), "");
-                    return if is_about_leaders(element.err) { Ok(Offsets::Stale(error)) } else { Err(error) };
-                }
-                // A partition whose leader went away during the request has neither an error nor an offset.
-                if element.offset >= 0 {
-                    found.insert(partition, element.offset);
-                }
-            }
-        }
-        let offsets: Option<_> = partitions.iter().map(|partition| found.get(partition).copied()).collect();
-        let missing = || BackendError::Retriable("the answer does not have the offsets of all partitions".into());
-        Ok(offsets.map_or_else(|| Offsets::Stale(missing()), Offsets::Found))
-    }
-
     /// Stable committed offsets: of these partitions, or of all that the group has. `Err` of an element is its code.
     pub(in crate::backend::kafka) async fn list_group_offsets(
         &self,
