@@ -16,6 +16,7 @@ import time
 
 import cuts
 import death
+import noise
 from common import ROOT, Broker, free_port, number
 from group import Group, percentile
 from relay import Relay
@@ -71,6 +72,8 @@ def parse_options():
     parser.add_argument("--workers", type=int, default=3, help="that leave or are killed in turn (default 3)")
     parser.add_argument("--rounds", type=int, default=10, help="of each scenario in which workers end, brokers do, or links (default 10)")
     parser.add_argument("--many", type=int, default=10_000, help="connectors of many (default 10000)")
+    parser.add_argument("--seconds", type=int, default=600, help="of loss (default 600)")
+    parser.add_argument("--burners", type=int, default=2, help="processes that burn CPU beside loss (default 2)")
     parser.add_argument("--node", default=str(ROOT / "target/release/connect-node"), help="the connect-node to measure")
     parser.add_argument("--keep-logs", action="store_true", help="keep the workers' logs; CONNECT_NODE_LOG says what they hold")
     parser.add_argument("--json", default=str(ROOT / "target/workers.json"), help="where all figures go")
@@ -184,9 +187,9 @@ def gaps(group, windows):
 SCENARIOS = {"join": join, "leave": death.leave, "kill": death.kill, "rolling": rolling, "writers": writers, "same_name": same_name,
              "many": many, "two_at_once": death.two_at_once, "all_at_once": death.all_at_once, "young": death.young,
              "suspend": death.suspend, "broker": death.broker, "writers_kill": death.writers_kill, "cut_gossip": cuts.cut_gossip,
-             "cut_kafka": cuts.cut_kafka, "cut_both": cuts.cut_both}
+             "cut_kafka": cuts.cut_kafka, "cut_both": cuts.cut_both, "loss": noise.loss, "flood": noise.flood}
 # Those in which workers speak to each other and to Kafka through relays.
-RELAYED = ["cut_gossip", "cut_kafka", "cut_both"]
+RELAYED = ["cut_gossip", "cut_kafka", "cut_both", "loss", "flood"]
 # Workers of these.
 CUT_WORKERS = 3
 
