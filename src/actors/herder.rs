@@ -98,8 +98,6 @@ pub struct Herder {
     /// Own writes to the config topic that are under way: when each began.
     appends: BTreeMap<u64, Millis>,
     next_append: u64,
-    /// When the first status began that was given up without an acknowledgement and is still to be written.
-    states_unacknowledged: Option<Millis>,
     /// The oldest of them, as the control plane knows it.
     oldest_append: Option<Millis>,
     /// Registers that the status actor is to write, and units that it is to seal.
@@ -166,7 +164,6 @@ impl Herder {
             restart_replies: Vec::new(),
             appends: BTreeMap::new(),
             next_append: 0,
-            states_unacknowledged: None,
             oldest_append: None,
             status_restarts: Restarts::new(),
             registers_under_way: BTreeSet::new(),
@@ -370,9 +367,9 @@ impl Handler<StatusAnswer> for Herder {
                 let failure = actions::append_failure(&error);
                 self.step(Event::AppendFailed { token, failure, error: error.to_string() }, context);
             }
-            StatusAnswer::Unacknowledged(since) => {
-                self.states_unacknowledged = since;
-                self.oldest_append_changed(context);
+            StatusAnswer::GivenUp(unit, since) => {
+                let partition = Some(units::status_partition(&unit, self.status_positions.len()));
+                self.step(Event::GivenUp { partition, since }, context);
             }
             StatusAnswer::Sealed(unit, claim) => self.sealed(unit, claim, context),
         }

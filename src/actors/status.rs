@@ -20,9 +20,6 @@ use crate::storage::topic_log::LogError;
 /// How long a status may take to be stored.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest rest of a state that failed: as long as it is not stored the worker has no lease.
-const REST_MAX: Duration = Duration::from_secs(2);
-
 /// Writes that are under way at a time, each of another unit. Further ones wait.
 const WRITES_MAX: usize = 256;
 
@@ -63,8 +60,8 @@ pub struct SealUnit {
 pub enum StatusAnswer {
     /// The write of a register ended.
     Written(Token, Result<(), LogError>),
-    /// When the first state began that was given up without an acknowledgement and is still to be written, `None` where there is none. Said when it changes.
-    Unacknowledged(Option<Millis>),
+    /// A state of this unit was given up without an acknowledgement; it began then.
+    GivenUp(UnitId, Millis),
     /// No write of a state of this unit is under way.
     Sealed(UnitId, u64),
 }
@@ -77,8 +74,6 @@ struct Queue {
     /// When it began.
     began_at: Millis,
     failures: u32,
-    /// When the first of these failures began.
-    unacknowledged: Option<Millis>,
     /// A state that failed waits for its next attempt. Registers and seals do not wait for it.
     resting: bool,
     sealing: Option<u64>,
@@ -89,8 +84,6 @@ pub struct StatusActor {
     store: Arc<StatusStore>,
     herder: Addr<Herder>,
     queues: HashMap<UnitId, Queue>,
-    /// As was said to the herder.
-    unacknowledged: Option<Millis>,
     /// To the future that carries writes out: one for all, since an actor polls each of its futures whenever one of them is woken. At
     /// most one write of each unit is in it, so it needs no bound of its own.
     writes: mpsc::UnboundedSender<Write>,
@@ -110,7 +103,7 @@ impl StatusActor {
     /// Writes to `store` and answers to `herder`.
     pub fn new(store: Arc<StatusStore>, herder: Addr<Herder>) -> Self {
         let (writes, to_write) = mpsc::unbounded_channel();
-        StatusActor { store, herder, queues: HashMap::new(), unacknowledged: None, writes, to_write: Some(to_write) }
+        StatusActor { store, herder, queues: HashMap::new(), writes, to_write: Some(to_write) }
     }
 
     #[cfg(test)]
@@ -119,13 +112,6 @@ impl StatusActor {
     }
 
     fn next(&mut self, unit: UnitId, context: &mut Context<Self>) {
-        self.write_next(unit, context);
-        if self.unacknowledged.is_some() {
-            self.tell_unacknowledged();
-        }
-    }
-
-    fn write_next(&mut self, unit: UnitId, context: &mut Context<Self>) {
         if !self.herder.connected() {
             // The herder crashed, and its claims with it: a write that comes later would be taken for news of the next one's.
             return context.stop();
@@ -168,32 +154,24 @@ impl StatusActor {
         stream::poll_fn(move |context| writes.poll_recv(context)).map(write).buffer_unordered(WRITES_MAX)
     }
 
-    /// Tells the herder since when a state is not acknowledged that is still to be written: an acknowledgement for another unit says nothing, since it may be of
-    /// another partition, and one that is not to be written any more is never acknowledged.
-    fn tell_unacknowledged(&mut self) {
-        let since = self.queues.values().filter_map(|queue| queue.unacknowledged).min();
-        if since != self.unacknowledged {
-            self.unacknowledged = since;
-            self.herder.do_send(StatusAnswer::Unacknowledged(since));
-        }
-    }
-
     fn written(&mut self, unit: UnitId, result: Result<(), LogError>, context: &mut Context<Self>) {
         let Some(queue) = self.queues.get_mut(&unit) else { return };
         let Some((record, purpose)) = queue.writing.take() else { return };
         let began_at = queue.began_at;
         match (&result, purpose) {
-            (Ok(()), _) => (queue.failures, queue.unacknowledged) = (0, None),
+            (Ok(()), _) => queue.failures = 0,
             (Err(error), Purpose::State) => {
                 tracing::warn!(%unit, %error, "a status was not written; tried again");
                 queue.failures += 1;
-                queue.unacknowledged.get_or_insert(began_at);
+                // A refusal is an answer of the leader.
+                if error.is_retriable() {
+                    self.herder.do_send(StatusAnswer::GivenUp(unit.clone(), began_at));
+                }
                 if queue.sealing.is_none() && queue.waiting.is_empty() {
                     queue.waiting.push_back((record, purpose));
                     queue.resting = true;
                     let rested = unit.clone();
-                    let rest = backoff(queue.failures - 1).min(REST_MAX);
-                    context.run_later(rest, move |actor, context| {
+                    context.run_later(backoff(queue.failures - 1), move |actor, context| {
                         if let Some(queue) = actor.queues.get_mut(&rested) {
                             queue.resting = false;
                         }
@@ -202,9 +180,6 @@ impl StatusActor {
                 }
             }
             (Err(_), Purpose::Register(_)) => {}
-        }
-        if result.is_err() || self.unacknowledged.is_some() {
-            self.tell_unacknowledged();
         }
         if let Purpose::Register(token) = purpose {
             self.herder.do_send(StatusAnswer::Written(token, result));
@@ -256,7 +231,7 @@ impl Handler<SealUnit> for StatusActor {
         queue.waiting.retain(|(_, purpose)| *purpose != Purpose::State);
         queue.resting = false;
         // A state that failed is not tried again.
-        (queue.failures, queue.unacknowledged) = (0, None);
+        queue.failures = 0;
         queue.sealing = Some(claim);
         self.next(unit, context);
     }

@@ -201,7 +201,7 @@ impl ControlPlane {
             }
             Event::EndsFailed { ask } => self.lease.failed(ask),
             Event::OldestAppend(since) => self.caller_append = since,
-            Event::GivenUp(since) => self.appends.give_up(None, since),
+            Event::GivenUp { partition, since } => self.appends.give_up(partition, since),
             Event::ProbeAnswered { incarnation, answer, .. } => self.membership.probed(incarnation, answer, now),
             Event::Suspected { incarnation } => self.membership.suspected(incarnation, now),
             Event::Peers(peers) => {
@@ -293,7 +293,7 @@ impl ControlPlane {
         if let Some(ask) = self.lease.ask(now, || next_token(tokens)) {
             actions.push(Action::AskEnds { ask });
         }
-        let config_leased = self.leased(self.lease.config_reached(), now);
+        let config_leased = self.leased(Scope::Config, now);
         self.read_once |= config_leased;
         let busy = if self.membership.shutting_down() { self.units.busy().cloned() } else { None };
         self.assign(now);
@@ -305,7 +305,7 @@ impl ControlPlane {
             self.appends.forget_given_up();
         }
         let doubts = self.appends.doubts(now);
-        let all_leased = self.leased(self.lease.all_reached(), now);
+        let all_leased = self.leased(Scope::All, now);
         let around = Surroundings {
             leased: config_leased,
             all_leased,
@@ -321,7 +321,7 @@ impl ControlPlane {
             match (membership_token(action), action) {
                 (Some(token), Action::CompareAndTombstone { .. }) => self.appends.add_comparison(token, now),
                 (Some(token), Action::AppendNothing { partition, .. }) => {
-                    self.appends.add(token, *partition, None, now);
+                    self.appends.add_question(token, *partition, now);
                 }
                 (Some(token), _) => self.appends.add(token, None, None, now),
                 (None, _) => {}
@@ -386,7 +386,7 @@ impl ControlPlane {
             leaving: self.membership.leaving(),
             ends: self.membership.ends(now),
             members: self.membership.members().clone(),
-            leased: self.lease.reached_by_partition().map(|reached| self.leased(reached, now)).collect(),
+            leased: self.lease.partitions().map(|partition| self.leased(Scope::Status(partition), now)).collect(),
         };
         self.units.set_own(common.own);
         if common != self.compared_with || !self.rules.only_due() {
@@ -470,7 +470,7 @@ impl ControlPlane {
     fn compare(&mut self, name: &Arc<str>, pass: &Pass, now: Millis, actions: &mut Vec<Action>) {
         let Some(state) = self.units.get(name) else { return };
         let reached = self.lease.reached(state.partition);
-        let leased = self.leased(reached, now);
+        let leased = self.leased(Scope::Status(state.partition), now);
         let commit = self.sets.commit(state.group.as_ref());
         // A left-over is claimed for the newest set of its group, so that it does not close the barrier.
         let set = state.wanted.as_ref().map_or(commit, |unit| unit.set);
@@ -644,24 +644,32 @@ impl ControlPlane {
         actions.push(Action::Exit { reason });
     }
 
-    fn oldest_append(&self) -> Option<Millis> {
+    /// When the oldest unacknowledged append began that counts against the lease for a partition: to it, or to the config topic.
+    fn oldest_append(&self, partition: Option<i32>) -> Option<Millis> {
         // Who is no member runs nothing, and needs a lease to become one.
         let callers = self.caller_append.filter(|_| self.membership.incarnation().is_some());
-        earliest(callers, self.appends.oldest())
+        let config = earliest(callers, self.appends.oldest_in(None));
+        partition.map_or(config, |_| earliest(config, self.appends.oldest_in(partition)))
     }
 
-    fn lease_end(&self, reached: Option<Millis>) -> Option<Millis> {
+    fn lease_end(&self, scope: Scope) -> Option<Millis> {
+        let (reached, append) = match scope {
+            Scope::Config => (self.lease.config_reached(), self.oldest_append(None)),
+            Scope::Status(partition) => (self.lease.reached(partition), self.oldest_append(Some(partition))),
+            Scope::All => (self.lease.all_reached(), earliest(self.oldest_append(None), self.appends.oldest())),
+            Scope::Reading => (self.lease.all_reached(), self.oldest_append(None)),
+        };
         if !self.rules.lease() {
             return reached.map(|_| Millis(u64::MAX));
         }
         if self.membership.java_live() {
             return None;
         }
-        self.lease.until(reached, self.oldest_append())
+        self.lease.until(reached, append)
     }
 
-    fn leased(&self, reached: Option<Millis>, now: Millis) -> bool {
-        self.lease_end(reached).is_some_and(|until| now < until)
+    fn leased(&self, scope: Scope, now: Millis) -> bool {
+        self.lease_end(scope).is_some_and(|until| now < until)
     }
 
     /// When [`Event::Tick`] is due at the latest, if nothing else is given before; it may lie in the past. `None` after the end.
@@ -669,7 +677,7 @@ impl ControlPlane {
         if self.ended {
             return None;
         }
-        let lease = self.lease.next_end(now, self.oldest_append());
+        let lease = self.lease.next_end(now, |partition| self.oldest_append(partition));
         let assign = self.units.is_unassigned().then_some(self.assign_at);
         let membership = self.membership.next_deadline(now);
         let due = [Some(self.lease.next_ask()), lease, membership, self.units.next_deadline(), assign];
@@ -696,7 +704,7 @@ impl ControlPlane {
     /// themselves, so that a stuck herder cannot keep a lease.
     pub fn lease_of(&self, partition: i32) -> Option<Millis> {
         self.membership.incarnation()?;
-        self.lease_end(self.lease.reached(partition))
+        self.lease_end(Scope::Status(partition))
     }
 
     /// How much it remembers.
@@ -716,9 +724,10 @@ impl ControlPlane {
         self.units.check(now);
     }
 
-    /// Whether this worker is a member and leased for the config topic and every status partition.
+    /// Whether this worker is a member, and leased for the config topic and every status partition but for those that do not take its records: that may be
+    /// so for everybody, and is not to be held against it.
     pub fn is_leased(&self, now: Millis) -> bool {
-        self.membership.incarnation().is_some() && self.leased(self.lease.all_reached(), now)
+        self.membership.incarnation().is_some() && self.leased(Scope::Reading, now)
     }
 
     /// Whether its tombstone is on its way, or it has left: nothing of it runs any more.
@@ -730,6 +739,19 @@ impl ControlPlane {
     pub fn incarnation(&self) -> Option<Incarnation> {
         self.membership.incarnation()
     }
+}
+
+/// What a lease is for.
+#[derive(Debug, Clone, Copy)]
+enum Scope {
+    /// The config topic.
+    Config,
+    /// Units of this partition of the status topic.
+    Status(i32),
+    /// All partitions.
+    All,
+    /// The same, but for whether status partitions take records.
+    Reading,
 }
 
 /// What an event asks for.

@@ -8,7 +8,7 @@
 //! What other members say by gossip that they have read is an end, too: no answer that lies below it counts. So a leader that was cut off and
 //! replaced, and still answers, gives no lease to its readers for longer than gossip takes.
 //!
-//! No lease while an own append is unacknowledged for [`APPEND_PATIENCE_MS`], also when it was given up, until a later one to the same partition is
+//! No lease for a partition while an own append to it, or to the config topic, is unacknowledged for [`APPEND_PATIENCE_MS`], also when it was given up, until a later one to the same partition is
 //! acknowledged: a leader that was cut off and replaced still answers
 //! questions for ends, but it cannot acknowledge.
 
@@ -161,9 +161,9 @@ impl Lease {
         Some(status.min(self.reached[CONFIG]?))
     }
 
-    /// For each status partition in turn.
-    pub(super) fn reached_by_partition(&self) -> impl Iterator<Item = Option<Millis>> {
-        (0..).take(self.reached.len() - 1).map(|partition| self.reached(partition))
+    /// All status partitions.
+    pub(super) fn partitions(&self) -> impl Iterator<Item = i32> + use<> {
+        (0..).take(self.reached.len() - 1)
     }
 
     /// Whether something was reached since this was last asked.
@@ -181,9 +181,12 @@ impl Lease {
         self.reached.iter().copied().min().flatten()
     }
 
-    /// The next end of a lease for some partition.
-    pub(super) fn next_end(&self, now: Millis, append: Option<Millis>) -> Option<Millis> {
-        self.reached.iter().filter_map(|reached| self.until(*reached, append)).filter(|at| *at > now).min()
+    /// The next end of a lease for some partition, of which `append` knows the oldest unacknowledged append; `None` is the config topic.
+    pub(super) fn next_end(&self, now: Millis, append: impl Fn(Option<i32>) -> Option<Millis>) -> Option<Millis> {
+        let partition = |slot: usize| slot.checked_sub(1).and_then(|partition| i32::try_from(partition).ok());
+        let ends = self.reached.iter().enumerate();
+        let ends = ends.filter_map(|(slot, reached)| self.until(*reached, append(partition(slot))));
+        ends.filter(|at| *at > now).min()
     }
 
     /// When a lease ends that rests on a question asked at `reached`, with the oldest unacknowledged append at `append`.

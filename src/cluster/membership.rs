@@ -37,9 +37,6 @@ const MAX_BACK_OFF_MS: u64 = 60_000;
 /// Between two attempts to write a record of the own life.
 const RETRY_MS: u64 = 500;
 
-/// Between two records that are written only to see whether the log takes them.
-const DOUBT_INTERVAL_MS: u64 = 2_000;
-
 /// How long a worker holds its share before it says so. Who reads that it does, and not yet its last claims, would take these units for free ones.
 const SETTLED_AFTER_MS: u64 = 500;
 
@@ -89,7 +86,7 @@ pub(super) struct Surroundings {
     pub(super) has_share: bool,
     /// Nobody can be leased with a view that is older than what this worker found when it began.
     pub(super) first_aged: bool,
-    /// Partitions where an append was not acknowledged, and none is under way that could be; see [`Action::AppendNothing`].
+    /// Partitions to ask whether they take records: an append was not acknowledged, and none is under way that could be.
     pub(super) doubts: Vec<Option<i32>>,
 }
 
@@ -118,8 +115,6 @@ pub(super) struct Membership {
     /// Own `worker.fence.timeout.ms`.
     fence_ms: u64,
     members_max: usize,
-    /// When a record that changes nothing was appended last, to see whether it is taken.
-    doubted_at: Option<Millis>,
     /// When this worker was evicted, until it has joined again.
     evicted_at: Option<Millis>,
     java_live: Option<bool>,
@@ -140,7 +135,6 @@ impl Membership {
             evicted_at: None,
             fence_ms,
             members_max,
-            doubted_at: None,
             id,
             nonce_seed,
             nonces: 0,
@@ -304,7 +298,9 @@ impl Membership {
             actions.push(Action::AskJavaGroup);
         }
         self.read_own_record(around, now, actions)?;
-        self.doubt(around, now, tokens, actions);
+        // Who has no lease since a leader does not acknowledge, and nothing else to write, would never have one again.
+        let nothing = |partition: &Option<i32>| Action::AppendNothing { token: tokens(), partition: *partition };
+        actions.extend(around.doubts.iter().map(nothing));
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             let waited_for = around.busy.as_deref().unwrap_or("the record that says that this worker left");
             return Err(ExitReason::Deadline(waited_for.into()));
@@ -325,21 +321,6 @@ impl Membership {
             }
             Phase::Leaving { incarnation, step } => self.leave(incarnation, step, around, now, tokens, actions),
             Phase::Joining { .. } | Phase::Ended => Ok(()),
-        }
-    }
-
-    /// Who has no lease since a leader does not acknowledge, and nothing else to write, would never have one again.
-    fn doubt(
-        &mut self,
-        around: &Surroundings,
-        now: Millis,
-        tokens: &mut impl FnMut() -> Token,
-        actions: &mut Vec<Action>,
-    ) {
-        if !around.doubts.is_empty() && self.doubted_at.is_none_or(|at| now.since(at) >= DOUBT_INTERVAL_MS) {
-            self.doubted_at = Some(now);
-            let nothing = |partition: &Option<i32>| Action::AppendNothing { token: tokens(), partition: *partition };
-            actions.extend(around.doubts.iter().map(nothing));
         }
     }
 

@@ -126,11 +126,16 @@ pub enum Event {
         /// Which request.
         ask: Token,
     },
-    /// Since when the caller's oldest write to an internal topic is unacknowledged, other than writes asked for by an [`Action`]; `None`
+    /// Since when the caller's oldest write to the config topic is unacknowledged, other than writes asked for by an [`Action`]; `None`
     /// when there is none. Given when it changes.
     OldestAppend(Option<Millis>),
-    /// A write of the caller's own to the config topic was given up without an acknowledgement; it began then. It may still land.
-    GivenUp(Millis),
+    /// A write of the caller's own, not asked for by an [`Action`], was given up without an acknowledgement. It may still land.
+    GivenUp {
+        /// Of the status topic; `None`: the one of the config topic.
+        partition: Option<i32>,
+        /// When it began.
+        since: Millis,
+    },
     /// The answer to [`Action::Probe`].
     ProbeAnswered {
         /// Who was asked.

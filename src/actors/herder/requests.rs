@@ -151,7 +151,7 @@ impl Herder {
         context.spawn(append.into_actor(self).map(move |result, herder, context| {
             herder.appends.remove(&number);
             if result.as_ref().is_err_and(LogError::is_retriable) {
-                herder.step(Event::GivenUp(begun), context);
+                herder.step(Event::GivenUp { partition: None, since: begun }, context);
             }
             herder.oldest_append_changed(context);
             done(result.map_err(|error| log_error(&error)), herder, context);
@@ -214,7 +214,7 @@ impl Herder {
 
     pub(super) fn oldest_append_changed(&mut self, context: &mut Context<Self>) {
         // Numbers rise with time.
-        let oldest = self.appends.values().next().copied().into_iter().chain(self.states_unacknowledged).min();
+        let oldest = self.appends.values().next().copied();
         if oldest != self.oldest_append {
             self.oldest_append = oldest;
             self.step(Event::OldestAppend(oldest), context);

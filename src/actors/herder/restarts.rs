@@ -117,10 +117,10 @@ impl Herder {
         }
         self.restarts_seen = at.offset;
         for unit in restart_plan(&self.state, &self.statuses, connector, at.value) {
+            self.forget_failures(&unit);
             if self.running.get(&unit).is_some_and(|running| running.restart) {
                 continue;
             }
-            self.forget_failures(&unit);
             self.set_state(&unit, UnitState::Restarting, None);
             self.restart_unit(&unit);
         }

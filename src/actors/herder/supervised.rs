@@ -210,10 +210,12 @@ impl Herder {
         supervised.config_offset = offset.unwrap_or(supervised.config_offset);
         let (restart, failed, was_shown) = (running.restart, supervised.failed.is_some(), supervised.shown.is_some());
         self.forget_failures(unit);
-        if !failed || restart {
+        if restart {
             return;
         }
-        self.apply_policy(unit);
+        if failed {
+            self.apply_policy(unit);
+        }
         let is_shown = self.running.get(unit).is_some_and(|running| running.supervised.shown.is_some());
         if was_shown || is_shown {
             self.publish(unit);

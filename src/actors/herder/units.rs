@@ -87,6 +87,11 @@ pub(super) fn members(state: &ClusterState) -> Arc<[Member]> {
     state.members().map(member).collect()
 }
 
+/// Which of so many partitions of the status topic has the record of a unit.
+pub(super) fn status_partition(unit: &UnitId, status_partitions: usize) -> i32 {
+    partition_for_key(&unit.key(), status_partitions as i32)
+}
+
 /// What somebody has to run or to speak for of a connector: itself, also when it is stopped, and the tasks of the set in force.
 fn wanted(state: &ClusterState, connector: &str, status_partitions: usize) -> Vec<Unit> {
     if state.connector(connector).is_none() {
@@ -96,7 +101,7 @@ fn wanted(state: &ClusterState, connector: &str, status_partitions: usize) -> Ve
         name: name(&unit),
         group: group(&unit),
         set,
-        status_partition: partition_for_key(&unit.key(), status_partitions as i32),
+        status_partition: status_partition(&unit, status_partitions),
     };
     let mut wanted = vec![unit(UnitId::Connector(connector.to_owned()), NO_SET)];
     if let Some(set) = state.task_set(connector)
@@ -444,8 +449,6 @@ impl Herder {
 
     /// The status actor was built again: whatever waited in it is said once more.
     pub(super) fn repeat_status_writes(&mut self, context: &mut Context<Self>) {
-        self.states_unacknowledged = None;
-        self.oldest_append_changed(context);
         for token in std::mem::take(&mut self.registers_under_way) {
             let error = "the status actor crashed".to_owned();
             self.step(Event::AppendFailed { token, failure: AppendFailure::Unacknowledged, error }, context);

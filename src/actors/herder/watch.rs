@@ -10,7 +10,7 @@ use crate::actors::probe;
 use crate::cluster::Nonce;
 
 /// Probes at a time that others have asked for. More are refused: who asks does without this answer.
-pub(super) const ASKED_PROBES_MAX: usize = 8;
+pub(super) const ASKED_PROBES_MAX: usize = 64;
 
 /// The connection to the worker that joined with this nonce has ended.
 #[derive(Debug, Clone, Copy, Message)]

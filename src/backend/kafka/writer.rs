@@ -55,6 +55,14 @@ struct Shared {
     fatal: OnceLock<BackendError>,
 }
 
+/// Partitions that the client sends nothing to.
+#[derive(Default)]
+struct Paused {
+    /// A longer list holds all that a shorter one held.
+    list: Option<PartitionList>,
+    count: usize,
+}
+
 /// The handles by number.
 #[derive(Default)]
 struct Handles {
@@ -152,13 +160,17 @@ impl Shared {
             let asked = self.purges.load(Ordering::SeqCst);
             {
                 let _closed = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-                let paused = self.pause();
+                let mut paused = Paused::default();
+                self.pause(&mut paused);
                 self.client.purge_queue();
                 while self.is_busy() && !self.ended.load(Ordering::SeqCst) {
                     std::thread::sleep(PURGE_AGAIN);
+                    // Reports may have named further partitions.
+                    self.pause(&mut paused);
                     self.client.purge_queue();
                 }
-                if let Some(paused) = paused {
+                // What is left when the producer ends is not to be sent any more.
+                if !self.ended.load(Ordering::SeqCst) {
                     self.resume(&paused);
                 }
             }
@@ -169,8 +181,8 @@ impl Shared {
         }
     }
 
-    /// Keeps the client from sending.
-    fn pause(&self) -> Option<PartitionList> {
+    /// Keeps the client from sending to all partitions that were named so far.
+    fn pause(&self, paused: &mut Paused) {
         let partitions: Vec<TopicPartition> = {
             let partitions = lock(&self.partitions);
             let of = |(topic, numbers): (&String, &HashSet<i32>)| {
@@ -178,13 +190,21 @@ impl Shared {
             };
             partitions.iter().flat_map(of).collect()
         };
-        let paused = PartitionList::new(partitions.iter().map(|partition| (partition, 0)))
+        if partitions.len() == paused.count {
+            return;
+        }
+        paused.count = partitions.len();
+        let list = PartitionList::new(partitions.iter().map(|partition| (partition, 0)))
             .and_then(|list| self.client.pause_sending(&list).map(|()| list));
-        paused.inspect_err(|error| tracing::warn!(%error, "what is sent again may come behind later records")).ok()
+        match list {
+            Ok(list) => paused.list = Some(list),
+            Err(error) => tracing::warn!(%error, "what is sent again may come behind later records"),
+        }
     }
 
-    fn resume(&self, paused: &PartitionList) {
-        if let Err(error) = self.client.resume_sending(paused) {
+    fn resume(&self, paused: &Paused) {
+        let Some(list) = &paused.list else { return };
+        if let Err(error) = self.client.resume_sending(list) {
             tracing::error!(%error, "the client does not send any more; restart the worker");
         }
     }

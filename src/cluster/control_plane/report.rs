@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::super::member::{Incarnation, Millis, NO_SET, WorkerId};
 use super::super::register::{Mine, UnitState};
-use super::ControlPlane;
+use super::{ControlPlane, Scope};
 
 /// What a worker knows at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,7 +163,7 @@ impl ControlPlane {
 
     fn waiting(&self, state: &UnitState, closed: &mut Closed, now: Millis) -> Option<Waiting> {
         let unit = state.wanted.as_ref()?;
-        let leased = self.leased(self.lease.reached(state.partition), now);
+        let leased = self.leased(Scope::Status(state.partition), now);
         match state.mine {
             Mine::Running(run) if run.stop.is_some() => Some(Waiting::Stopping),
             Mine::Running(_) => (!leased).then_some(Waiting::NoLease),

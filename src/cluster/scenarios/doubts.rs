@@ -21,7 +21,7 @@ fn what_one_partition_takes_says_nothing_of_another() {
     let mut worker = Scenario::running("connector-c", NO_SET);
     worker.wait(250);
     let begun = Millis(worker.now);
-    assert_eq!(worker.give(Event::GivenUp(begun)), NOTHING);
+    assert_eq!(worker.give(Event::GivenUp { partition: None, since: begun }), NOTHING);
     worker.wanted.push(unit("connector-d", NO_SET));
     assert_eq!(worker.fold(), ["claim connector-d #2"]);
     worker.ack("claim connector-d #2");
@@ -44,6 +44,24 @@ fn a_comparison_that_says_no_was_answered_by_the_log() {
     worker.ack("claim connector-d #3");
     worker.read("connector-d", record(LIFE, 3, true, 8, NO_SET));
     assert!(worker.wait(6000).iter().all(|said| !said.starts_with("suspend")));
+}
+
+/// One that takes no records, since it has too few replicas perhaps, would stop the units of all one after the other.
+#[test]
+fn a_partition_that_takes_no_records_stops_its_own_units_alone() {
+    for (partition, suspends) in [(1, false), (0, true)] {
+        let mut worker = Scenario::running("connector-c", NO_SET);
+        worker.wait(250);
+        worker.give(Event::GivenUp { partition: Some(partition), since: Millis(worker.now) });
+        let said = [worker.wait(4999), worker.wait(1)].concat();
+        let nothing = format!("nothing in {partition}");
+        assert!(said.contains(&nothing), "{said:?}");
+        assert_eq!(said.contains(&"suspend connector-c #1".to_owned()), suspends, "{said:?}");
+        assert!(worker.plane.is_leased(Millis(worker.now)), "nobody is evicted for it");
+        let again = [worker.fail(&nothing, true), worker.wait(2000)].concat();
+        assert_eq!(again, [nothing.as_str()], "asked again, once");
+        assert_eq!(worker.ack(&nothing).contains(&"resume connector-c #1".to_owned()), suspends);
+    }
 }
 
 #[test]

@@ -270,10 +270,31 @@ pub(super) const GUARDS: &[Guard] = &[
         test: "backend::embedded::tests::order::new_records_of_one_partition_do_not_hold_up_old_ones_of_another",
     },
     Guard {
+        name: "what one status partition does not take stops its own units alone",
+        file: "src/cluster/control_plane.rs",
+        guard: "(self.lease.reached(partition), self.oldest_append(Some(partition)))",
+        removed: "(self.lease.reached(partition), earliest(self.oldest_append(Some(partition)), self.appends.oldest()))",
+        test: "cluster::scenarios::doubts::a_partition_that_takes_no_records_stops_its_own_units_alone",
+    },
+    Guard {
+        name: "of two groups that begin at once one gives way",
+        file: "src/cluster/membership.rs",
+        guard: "self.check_strangers(incarnation)?;",
+        removed: "",
+        test: "cluster::scenarios::doubts::of_two_groups_that_begin_at_once_the_later_one_gives_way",
+    },
+    Guard {
+        name: "whom gossip has lost is asked by all at once",
+        file: "src/cluster/watch.rs",
+        guard: "let hurry = is_lost.then_some(",
+        removed: "let hurry = (is_lost && false).then_some(",
+        test: "cluster::scenarios::watching::whom_gossip_has_lost_is_asked_by_all_at_once",
+    },
+    Guard {
         name: "a coordinator that moves does not end the process",
         file: "src/backend/kafka/mod.rs",
-        guard: "Client::new(Kind::Consumer, &client_config::admin(&self.settings))?",
-        removed: "Client::new(Kind::Producer, &client_config::admin(&self.settings))?",
+        guard: "Client::new(Kind::Consumer, &self.settings)?",
+        removed: "Client::new(Kind::Producer, &self.settings)?",
         test: "backend::kafka::admin::tests::a_coordinator_that_moves_does_not_end_the_process",
     },
     Guard {
